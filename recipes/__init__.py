@@ -1,0 +1,1 @@
+"""Commented, runnable recipes: how the things that ship with luthier were made."""

@@ -1,0 +1,118 @@
+"""`python -m recipes.mini`: mini from nothing, step by step; a step that is done is not done again.
+
+Each step reads and writes under --work. The steps, in order: codec-audio, projection, corpus,
+tokenizer, train, decoder, pack.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+
+from luthier.files import write_json
+from luthier.music.autoencoder import MiniAutoencoder
+from luthier.progress import Display
+
+from . import corpus, fit_codec
+from .build import build_model, train_tokenizer
+from .compose import compose
+from .styles import LOFI
+from .train import Plan, Sampler, Trainer
+
+STEPS = ("codec-audio", "projection", "corpus", "tokenizer", "train", "decoder", "pack")
+_CODEC_CLIPS = 800
+
+
+class Recipe:
+    """One step a method; `work` holds everything in between."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args, self.work, self.display = args, args.work, Display()
+
+    def codec_audio(self) -> None:
+        """Render the audio that the codec is fitted on."""
+        path = self.work / "codec_audio.npy"
+        if not path.is_file():
+            np.save(path, fit_codec.render_audio(_CODEC_CLIPS, 24_000, self.display))
+
+    def projection(self) -> None:
+        """Fit the encoder; from here on the latents are fixed."""
+        if (self.work / "codec0" / "config.json").is_file():
+            return
+        model = MiniAutoencoder()
+        fit_codec.fit_projection(model, np.load(self.work / "codec_audio.npy", mmap_mode="r"), 60)
+        model.save_pretrained(self.work / "codec0")
+
+    def corpus(self) -> None:
+        """Render, encode and label the training music."""
+        corpus.make_corpus(
+            self.work / "codec0",
+            self.work / "latents",
+            self.args.clips,
+            self.args.workers,
+            self.display,
+        )
+
+    def tokenizer(self) -> None:
+        """Train the text tokenizer on the captions of the corpus and of the style that is held
+        out.
+        """
+        path = self.work / "tokenizer.json"
+        if path.is_file():
+            return
+        scores = [compose(seed) for seed in range(2000)]
+        scores += [compose(seed, styles=(LOFI,)) for seed in range(200)]
+        train_tokenizer([corpus.labels_of(s) for s in scores], fit_codec.style_texts()).save(
+            str(path)
+        )
+
+    def train(self) -> None:
+        """Train denoiser, condition encoder, text encoder and audio tokenizer."""
+        model = build_model(
+            Tokenizer.from_file(str(self.work / "tokenizer.json")), self.work / "codec0"
+        )
+        sampler = Sampler(model, *corpus.load_corpus(self.work / "latents"))
+        plan = Plan(steps=self.args.steps, decay=self.args.decay)
+        output = self.work / "train"
+        output.mkdir(exist_ok=True)
+        Trainer(model, plan, output).run(sampler, self.display)
+
+    def decoder(self) -> None:
+        """Train the decoder of the codec."""
+        output = self.work / "codec"
+        if (output / "done.json").is_file():
+            return
+        model = fit_codec.sized_decoder(self.work / "codec0")
+        audio = np.load(self.work / "codec_audio.npy", mmap_mode="r")
+        fit_codec.train_decoder(model, audio, self.args.decoder_steps, output, self.display)
+        write_json(output / "done.json", fit_codec.held_out_error(model))
+
+
+def main() -> None:
+    """Run the steps that were asked for, in order."""
+    parser = argparse.ArgumentParser(prog="python -m recipes.mini", description=__doc__)
+    parser.add_argument("steps", nargs="*", choices=[*STEPS, []], help="all by default")
+    parser.add_argument("--work", type=Path, default=Path("work/mini"))
+    parser.add_argument("--clips", type=int, default=8000, help="clips of training music")
+    parser.add_argument("--workers", type=int, default=2, help="processes that render")
+    parser.add_argument("--steps-train", dest="steps_train", type=int, default=6000)
+    parser.add_argument("--decay", type=int, default=1500, help="last steps, learning rate to zero")
+    parser.add_argument("--decoder-steps", type=int, default=5000)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    chosen, args.steps = args.steps or STEPS, args.steps_train
+    torch.set_num_threads(args.threads)
+    args.work.mkdir(parents=True, exist_ok=True)
+    recipe = Recipe(args)
+    for step in STEPS:
+        if step in chosen:
+            getattr(recipe, step.replace("-", "_"))()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

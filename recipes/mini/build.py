@@ -1,0 +1,160 @@
+"""mini before training: its sizes, its random weights, its tokenizer. One place says how big mini
+is.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.models.transformers.ace_step_transformer import AceStepTransformer1DModel
+from diffusers.pipelines.ace_step.modeling_ace_step import (
+    AceStepAudioTokenDetokenizer,
+    AceStepAudioTokenizer,
+    AceStepConditionEncoder,
+)
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import Qwen3Config, Qwen3Model
+
+from luthier.music.autoencoder import autoencoder_from
+from luthier.music.model import MusicModel
+from luthier.music.spec import ModelSpec
+from luthier.music.templates import instruction_for, lyrics_text, metas_text, prompt_text
+
+VOCABULARY = 2048
+WIDTH, HEADS, KV_HEADS, HEAD_DIM = 256, 4, 2, 64
+TEXT_WIDTH = 192
+CODE_WIDTH = 128
+MAX_S = 120
+
+SPEC = ModelSpec(
+    name="mini",
+    sample_rate=24_000,
+    hop_length=480,
+    latent_channels=64,
+    patch_size=2,
+    pool_window=10,
+    timbre_frames=300,
+    min_frames=100,
+    max_frames=50 * MAX_S,
+    is_turbo=False,
+    default_steps=24,
+    default_shift=1.0,
+    default_guidance=3.0,
+    tasks=("text2music", "cover", "repaint"),
+)
+
+
+def train_tokenizer(labels: list[dict[str, Any]], extra: list[str]) -> Tokenizer:
+    """A small byte-level BPE over the prompts that mini will see. Numbers stay whole: a tempo is
+    one token.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(
+                Regex(r" ?[A-Za-z]+[#b]?(?![a-z])| ?[A-Za-z]+| ?\d+|\s+|[^\sA-Za-z\d]+"), "isolated"
+            ),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    rng = random.Random(0)
+    texts = list(extra)
+    for row in labels:
+        texts += [prompt_for(row, caption, 8.0, rng) for caption in row["captions"]]
+    numbers = [f"- bpm: {n}\n" for n in range(30, 301)] * 20
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=["<|endoftext|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts + numbers + [lyrics_text("")] * 100, trainer)
+    return tokenizer
+
+
+def prompt_for(row: dict[str, Any], caption: str, duration_s: float, rng: random.Random) -> str:
+    """The text prompt of a labelled clip; each fact is left out now and then, as users do."""
+    return prompt_text(
+        caption,
+        metas_text(
+            bpm=row["bpm"] if rng.random() > 0.08 else None,
+            time_signature=str(row["timesignature"]) if rng.random() > 0.1 else None,
+            key=row["keyscale"] if rng.random() > 0.08 else None,
+            duration_s=duration_s,
+        ),
+        instruction=instruction_for(row.get("task", "text2music")),
+    )
+
+
+def build_model(tokenizer: Tokenizer, codec: Path, seed: int = 0) -> MusicModel:
+    """mini with random weights around a fitted autoencoder."""
+    torch.manual_seed(seed)
+    attention = {
+        "num_attention_heads": HEADS,
+        "num_key_value_heads": KV_HEADS,
+        "head_dim": HEAD_DIM,
+    }
+    latent = SPEC.latent_channels
+    codes = {
+        "hidden_size": CODE_WIDTH, "intermediate_size": 256, "audio_acoustic_hidden_dim": latent,
+        "pool_window_size": SPEC.pool_window, "num_attention_pooler_hidden_layers": 1,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 64,
+    }  # fmt: skip
+    vae = autoencoder_from(codec)
+    model = MusicModel(
+        spec=SPEC,
+        transformer=AceStepTransformer1DModel(
+            hidden_size=WIDTH, intermediate_size=512, num_hidden_layers=6, in_channels=3 * latent,
+            audio_acoustic_hidden_dim=latent, patch_size=SPEC.patch_size, is_turbo=False,
+            model_version="base", rope_theta=10_000.0, **attention,
+        ),
+        condition_encoder=AceStepConditionEncoder(
+            hidden_size=WIDTH, intermediate_size=512, text_hidden_dim=TEXT_WIDTH,
+            timbre_hidden_dim=latent, num_lyric_encoder_hidden_layers=1,
+            num_timbre_encoder_hidden_layers=1, **attention,
+        ),
+        audio_tokenizer=AceStepAudioTokenizer(
+            fsq_dim=CODE_WIDTH, fsq_input_levels=[8, 8, 8, 5, 5, 5], **codes
+        ),
+        audio_detokenizer=AceStepAudioTokenDetokenizer(**codes),
+        text_encoder=Qwen3Model(
+            Qwen3Config(
+                vocab_size=VOCABULARY, hidden_size=TEXT_WIDTH, intermediate_size=384,
+                num_hidden_layers=2, max_position_embeddings=4096, **attention,
+            )
+        ),
+        tokenizer=tokenizer,
+        vae=vae,
+    )  # fmt: skip
+    _initialise(model)
+    with torch.no_grad():
+        frames = model.silence.shape[1]
+        quiet = torch.zeros(1, 2, 200 * SPEC.hop_length)
+        settled = vae.encode(quiet).transpose(1, 2)
+        # Silence is the same in every frame once the edges are passed, so one middle frame stands
+        # for all.
+        model.silence.copy_(settled[:, 100:101].expand(1, frames, latent))
+    return model
+
+
+def _initialise(model: MusicModel) -> None:
+    """Small embeddings and zero output layers: training starts from "predict nothing", which is
+    stable.
+    """
+    with torch.no_grad():
+        torch.nn.init.normal_(model.text_encoder.get_input_embeddings().weight, std=0.1)
+        transformer = model.transformer
+        transformer.proj_out_conv.weight.mul_(0.1)
+        torch.nn.init.zeros_(transformer.proj_out_conv.bias)
+        for time in (transformer.time_embed, transformer.time_embed_r):
+            torch.nn.init.zeros_(time.time_proj.weight)
+            torch.nn.init.zeros_(time.time_proj.bias)
+        for layer in transformer.layers:
+            layer.scale_shift_table.zero_()
+            # Gates start half open: a block must pass gradients from the first step.
+            layer.scale_shift_table[:, 2] = layer.scale_shift_table[:, 5] = 0.5
+        model.condition_encoder.null_condition_emb.normal_(std=0.1)

@@ -1,0 +1,91 @@
+"""Samples → magnitudes, mel bands and pitch classes over time. numpy only."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+_BLOCK_FRAMES = 2048  # frames transformed at once: bounds memory for long tracks
+
+
+@lru_cache(maxsize=8)
+def _hann(size: int) -> Floats:
+    # Periodic, so that equal hops add up to a constant.
+    window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)).astype(np.float32)
+    window.setflags(write=False)
+    return window
+
+
+def magnitudes(samples: Floats, n_fft: int, hop: int) -> Floats:
+    """Hann-windowed STFT magnitudes of a mono signal.
+
+    Args:
+        samples: (n,); zeros of half a window are added at both ends, so that frame i is centred
+            on sample i · hop.
+
+    Returns:
+        (1 + n // hop, 1 + n_fft // 2); a full-scale sine has a peak of about 0.5.
+    """
+    padded = np.pad(samples.astype(np.float32, copy=False), n_fft // 2)
+    padded = np.pad(padded, (0, max(0, n_fft - padded.size)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop]
+    frames = min(len(windows), 1 + samples.size // hop)
+    weight = _hann(n_fft) * np.float32(2 / n_fft)
+    out = np.empty((frames, 1 + n_fft // 2), np.float32)
+    for start in range(0, frames, _BLOCK_FRAMES):
+        stop = min(frames, start + _BLOCK_FRAMES)
+        out[start:stop] = np.abs(np.fft.rfft(windows[start:stop] * weight, axis=1))
+    return out
+
+
+def _to_mel(hz: NDArray[np.float64]) -> NDArray[np.float64]:
+    return 2595 * np.log10(1 + hz / 700)
+
+
+def _to_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
+    return 700 * (10 ** (mel / 2595) - 1)
+
+
+@lru_cache(maxsize=16)
+def mel_filterbank(
+    sample_rate: int, n_fft: int, bands: int, low_hz: float, high_hz: float
+) -> Floats:
+    """Triangular filters, equally spaced on the HTK mel scale, each of unit sum.
+
+    Returns:
+        (bins, bands), read-only: magnitudes @ filterbank are mean magnitudes by band.
+    """
+    low, high = _to_mel(np.array([low_hz, high_hz])).tolist()
+    edges = _to_hz(np.linspace(low, high, bands + 2))
+    bins = np.arange(1 + n_fft // 2) * sample_rate / n_fft
+    rise = (bins[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    fall = (edges[2:] - bins[:, None]) / (edges[2:] - edges[1:-1])
+    bank = np.maximum(0, np.minimum(rise, fall))
+    # A band narrower than a bin would be empty: it takes its nearest bin.
+    nearest = np.argmin(np.abs(bins[:, None] - edges[1:-1]), axis=0)
+    empty = bank.sum(axis=0) < 1e-6
+    bank[nearest[empty], np.flatnonzero(empty)] = 1
+    result: Floats = (bank / bank.sum(axis=0)).astype(np.float32)
+    result.setflags(write=False)
+    return result
+
+
+def log_mel(
+    samples: Floats,
+    sample_rate: int,
+    *,
+    n_fft: int = 2048,
+    hop: int = 512,
+    bands: int = 80,
+    low_hz: float = 30.0,
+    high_hz: float | None = None,
+    floor_db: float = -80.0,
+) -> Floats:
+    """Mel-band levels of a mono signal (n,): (frames, bands), dB full scale, `floor_db` or more."""
+    bank = mel_filterbank(sample_rate, n_fft, bands, low_hz, high_hz or sample_rate / 2)
+    levels = magnitudes(samples, n_fft, hop) @ bank
+    decibels: Floats = np.maximum(20 * np.log10(np.maximum(levels, 1e-10)), floor_db)
+    return decibels.astype(np.float32)

@@ -1,0 +1,140 @@
+"""`luthier train`: fine-tune a model on a data set, resumable."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+from pathlib import Path
+from typing import Any, get_args
+
+from luthier.cli import common
+
+HELP = "fine-tune a model on a data set with LoRA; resumable"
+_LOGS_VARIABLE = "LOFI_CHECKPOINT_DIR"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what to train on, where to, and a flag for each training setting."""
+    parser.add_argument("--dataset", type=Path, required=True, metavar="DIR", help="the data set")
+    parser.add_argument("--exp-name", required=True, metavar="NAME", help="name of the run")
+    parser.add_argument(
+        "--model", default="mini", metavar="MODEL", help="mini or a model folder (default: mini)"
+    )
+    parser.add_argument(
+        "--logs-dir",
+        type=Path,
+        default=Path(os.environ.get(_LOGS_VARIABLE, "exps/logs")),
+        metavar="DIR",
+        help=f"where runs go (default: ${_LOGS_VARIABLE}, else exps/logs)",
+    )
+    parser.add_argument(
+        "--cache-dir", type=Path, metavar="DIR", help="for latents (default: LOGS_DIR/.features)"
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings as JSON")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from the newest whole checkpoint"
+    )
+    parser.add_argument(
+        "--resume-from", type=int, metavar="STEP", help="go on from the checkpoint of this step"
+    )
+    _add_settings(parser.add_argument_group("training settings"))
+
+
+def _add_settings(group: Any) -> None:
+    from luthier.training.config import TrainConfig
+
+    for name, field in TrainConfig.model_fields.items():
+        flag = "--" + name.replace("_", "-")
+        default = ",".join(field.default) if isinstance(field.default, tuple) else field.default
+        said = (
+            f"{field.description} (default: {default})"
+            if default is not None
+            else field.description
+        )
+        options: dict[str, Any] = {
+            "dest": name,
+            "default": argparse.SUPPRESS,  # what is not given is the checkpoint's or the default
+            "help": str(said).replace("%", "%%"),
+        }
+        if field.annotation is bool:
+            options["action"] = argparse.BooleanOptionalAction
+        elif isinstance(field.default, tuple):
+            options |= {"type": lambda text: tuple(text.split(",")), "metavar": "A,B"}
+        elif field.default is not None and not isinstance(field.default, str):
+            options |= {"type": type(field.default), "metavar": "N"}
+        elif (
+            all(isinstance(choice, str) for choice in (choices := get_args(field.annotation)))
+            and choices
+        ):
+            options["choices"] = choices
+        else:
+            options |= {"type": str if field.annotation is str else float, "metavar": "X"}
+        group.add_argument(flag, **options)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train; 0 when done, 128 + signal when it was stopped and saved."""
+    from luthier.errors import MissingExtraError, RequestError
+
+    try:
+        from luthier.training.loop import saved_config, train
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("luthier train", "train") from error
+    from luthier.training.config import TrainConfig, config_from, read_config
+
+    if not args.exp_name or Path(args.exp_name).name != args.exp_name:
+        raise RequestError(f"--exp-name is a name, not a path: {args.exp_name!r}.")
+    output = args.logs_dir / args.exp_name
+    display = common.display(args)
+    resume = args.resume if args.resume_from is None else args.resume_from
+    values = dict(saved_config(output, display, resume))
+    values |= read_config(args.config) if args.config else {}
+    values |= {
+        name: value for name, value in vars(args).items() if name in TrainConfig.model_fields
+    }
+    config = config_from(values)
+    model = model_folder(args.model)
+    if args.dry_run:
+        from luthier.training.preflight import preflight
+
+        plan = preflight(model, args.dataset, output, config, resume=resume)
+        common.emit(args, plan.as_dict(), plan.to_text())
+        return 0
+    result = train(
+        model,
+        args.dataset,
+        output,
+        config,
+        display=display,
+        resume=resume,
+        cache_dir=args.cache_dir,
+    )
+    common.emit(args, result.as_dict(), _text(result, args))
+    return 128 + result.stopped_by if result.stopped_by else 0
+
+
+def model_folder(name: str) -> Path:
+    """The folder of a model by name: `mini` is the built-in one."""
+    from luthier.music.mini import torch_folder
+
+    return torch_folder() if name == "mini" else Path(name)
+
+
+def _text(result: Any, args: argparse.Namespace) -> str:
+    loss = "" if result.loss is None else f", loss {result.loss:.4f}"
+    validation = (
+        "" if result.validation_loss is None else f", validation {result.validation_loss:.4f}"
+    )
+    lines = [f"{result.checkpoint}", f"  step {result.step}{loss}{validation}"]
+    if result.best is not None and result.best != result.checkpoint:
+        lines.append(f"  lowest validation loss: {result.best}")
+    words = ["luthier", "train", "--dataset", str(args.dataset), "--exp-name", args.exp_name]
+    words += ["--model", args.model] if args.model != "mini" else []
+    if result.stopped_by:
+        lines.append(f"  stopped and saved; go on with  {shlex.join([*words, '--resume'])}")
+    else:
+        merge = ["luthier", "merge", "--base-model", args.model, "--lora-checkpoint"]
+        merge += [str(result.checkpoint), "--output-dir", "MODEL"]
+        lines.append(f"  next:  {shlex.join(merge)}")
+    return "\n".join(lines)

@@ -1,0 +1,61 @@
+"""The one error tree. A message says what was wrong, what was found, what is allowed, what to do
+next.
+
+The command line prints the message and exits with `exit_code`; libraries never exit and never
+print.
+"""
+
+from __future__ import annotations
+
+
+class LuthierError(Exception):
+    """Anything luthier refuses or cannot do, told in a sentence."""
+
+    exit_code = 1
+
+
+class RequestError(LuthierError):
+    """A value that the user gave is outside what is allowed (a tempo, a key, a flag)."""
+
+    exit_code = 2
+
+
+class PathError(LuthierError):
+    """A file or folder is missing, unreadable, not writable, or not what was expected there."""
+
+
+class StorageError(LuthierError):
+    """The disk is full or refused the write; nothing half-written was left."""
+
+
+class AudioError(LuthierError):
+    """A file is not audio that can be decoded, or holds nothing to work with."""
+
+
+class DatasetError(LuthierError):
+    """A data set is inconsistent: unknown style, missing prompt, no tracks."""
+
+
+class LicenceError(LuthierError):
+    """A track has no record that allows AI training."""
+
+    exit_code = 3
+
+
+class ModelError(LuthierError):
+    """A model folder is missing, incomplete, corrupted or of another kind."""
+
+
+class TrainingError(LuthierError):
+    """Training cannot start or had to stop: nothing to train on, a NaN, a torn checkpoint."""
+
+
+class ExportError(LuthierError):
+    """A graph could not be exported, or differs from the model by more than is allowed."""
+
+
+class MissingExtraError(LuthierError):
+    """A part of luthier that is not installed is needed."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs the '{extra}' extra: run  pip install 'luthier[{extra}]'")

@@ -1,0 +1,1 @@
+"""From generated audio to numbers: Fréchet distance, tempo and key adherence."""

@@ -1,0 +1,178 @@
+"""The one way to write files: temporary name, fsync, rename. And the one way to hash and read them.
+
+A reader sees the old file, the new file or none, never a part. A full disk or a read-only folder
+becomes one sentence, and the temporary file is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from luthier.errors import LuthierError, PathError, StorageError
+
+
+def _explain(error: OSError, path: Path, temporary: Path | None = None) -> LuthierError:
+    if temporary and error.filename and not str(error.filename).startswith(str(temporary)):
+        # The writer stumbled over a file of its own: naming the output would mislead.
+        return PathError(f"{error.filename} cannot be read or written: {error.strerror}.")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageError(
+            f"the disk is full: {path} could not be written and was left as it was. "
+            "Free some space, or choose another output folder."
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return PathError(f"{path} cannot be written: {error.strerror}. Choose another folder.")
+    return PathError(f"{path} cannot be written: {error.strerror or error}.")
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sibling(path: Path) -> Path:
+    # Same folder, so that the rename stays on one file system; same suffix, because writers look
+    # at it; a short stem, because a name has at most 255 bytes and a letter may take four.
+    return path.with_name(f".{path.stem[:24]}.{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
+
+
+def _remove(temporary: Path) -> None:
+    # On a read-only disk even removing what is not there fails: the first error is the one to tell.
+    with contextlib.suppress(OSError):
+        temporary.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> Path:
+    """Create `path` and its parents; raise `PathError` in a sentence where that is impossible."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise PathError(f"{path} is a file, but a folder is needed there.") from None
+    except OSError as error:
+        raise _explain(error, path) from error
+    return path
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path with `path`'s suffix: it becomes `path`, or nothing remains."""
+    make_folder(path.parent)
+    temporary = _sibling(path)
+    try:
+        yield temporary
+        _fsync(temporary)
+        os.replace(temporary, path)
+        _fsync(path.parent)
+    except OSError as error:
+        raise _explain(error, path, temporary) from error
+    finally:
+        _remove(temporary)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder: it replaces `path` as a whole, or nothing remains."""
+    path = path.resolve()  # a link stays a link: the folder behind it is replaced
+    if path.exists() and not path.is_dir():
+        raise PathError(f"{path} is a file, but a folder is needed there.")
+    make_folder(path.parent)
+    temporary = _sibling(path)
+    try:
+        temporary.mkdir()
+        yield temporary
+        for item in temporary.rglob("*"):
+            if item.is_file():
+                _fsync(item)
+        _replace_folder(temporary, path)
+    except OSError as error:
+        raise _explain(error, path, temporary) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace_folder(new: Path, path: Path) -> None:
+    # A folder cannot be renamed over a full one: the old one steps aside first and is removed last.
+    if not path.exists():
+        os.replace(new, path)
+    else:
+        old = _sibling(path)
+        os.replace(path, old)
+        try:
+            os.replace(new, path)
+        except OSError:
+            os.replace(old, path)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+    _fsync(path.parent)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to `path` atomically."""
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8 to `path` atomically."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON to `path` atomically. NaN is refused: it is not JSON."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; raise `PathError` naming the line when it is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise PathError(f"{path} does not exist.") from None
+    except OSError as error:
+        raise PathError(f"{path} cannot be read: {error.strerror}.") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise PathError(f"{path} is not valid JSON: {error}.") from error
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file, or of a folder's files by sorted name and contents, as hex."""
+    if path.is_dir():
+        total = hashlib.sha256()
+        for item in sorted(p for p in path.rglob("*") if p.is_file()):
+            total.update(f"{item.relative_to(path).as_posix()}\0{sha256_of(item)}\n".encode())
+        return total.hexdigest()
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise PathError(f"{path} does not exist.") from None
+    except OSError as error:
+        raise PathError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def existing_folder(path: Path, what: str) -> Path:
+    """Return `path` when it is a folder that can be listed; else raise `PathError` with `what`."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        raise PathError(f"the {what} {path} does not exist.") from None
+    except OSError as error:
+        raise PathError(f"the {what} {path} cannot be read: {error.strerror}.") from error
+    if not path.is_dir():
+        raise PathError(f"the {what} {path} is a file, but a folder is needed.")
+    if not os.access(path, os.R_OK | os.X_OK):
+        raise PathError(f"the {what} {path} cannot be read: permission denied.")
+    return path

@@ -1,0 +1,147 @@
+"""A music model in torch: diffusers' ACE-Step components, loaded from and saved to one folder.
+
+The folder has diffusers' layout (a sub-folder a component) plus `luthier.json` (rates, limits,
+defaults) and `manifest.json` (sha256 of every file, checked on loading). mini and ACE-Step 1.5
+differ only in what the files say.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.models.transformers.ace_step_transformer import AceStepTransformer1DModel
+from diffusers.pipelines.ace_step.modeling_ace_step import (
+    AceStepAudioTokenDetokenizer,
+    AceStepAudioTokenizer,
+    AceStepConditionEncoder,
+)
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from transformers import Qwen3Model
+
+from luthier.errors import ModelError
+from luthier.files import atomic_folder, existing_folder, read_json, sha256_of, write_json
+from luthier.music.autoencoder import MiniAutoencoder, autoencoder_from
+from luthier.music.spec import ModelSpec, load_spec, save_spec
+
+MANIFEST_NAME = "manifest.json"
+_CLASSES: dict[str, Any] = {
+    "transformer": AceStepTransformer1DModel,
+    "condition_encoder": AceStepConditionEncoder,
+    "audio_tokenizer": AceStepAudioTokenizer,
+    "audio_detokenizer": AceStepAudioTokenDetokenizer,
+    "text_encoder": Qwen3Model,
+}
+
+
+@dataclass
+class MusicModel:
+    """All parts of a music model, in float32 on the CPU until moved."""
+
+    spec: ModelSpec
+    transformer: AceStepTransformer1DModel
+    condition_encoder: AceStepConditionEncoder
+    audio_tokenizer: AceStepAudioTokenizer
+    audio_detokenizer: AceStepAudioTokenDetokenizer
+    text_encoder: Qwen3Model
+    tokenizer: Tokenizer
+    vae: MiniAutoencoder
+
+    def modules(self) -> dict[str, nn.Module]:
+        """The torch modules by component name, in folder order."""
+        return {f.name: m for f in fields(self) if isinstance(m := getattr(self, f.name), nn.Module)}
+
+    @property
+    def silence(self) -> Tensor:
+        """The latent of silence (1, max frames, C)."""
+        latent: Tensor = self.condition_encoder.silence_latent
+        return latent
+
+
+def load_model(folder: Path, *, verify: bool = True) -> MusicModel:
+    """Load a music model folder; raise `ModelError` when it is missing, incomplete or altered.
+
+    Args:
+        folder: as `save_model` wrote it.
+        verify: check every file against the manifest's sha256 first.
+    """
+    existing_folder(folder, "model folder")
+    spec = load_spec(folder)
+    if verify:
+        verify_files(folder)
+    parts: dict[str, Any] = {}
+    for name, kind in _CLASSES.items():
+        if not (folder / name / "config.json").is_file():
+            raise ModelError(f"{folder} has no {name}/: it is not a complete music model.")
+        try:
+            parts[name] = kind.from_pretrained(
+                folder / name, torch_dtype=torch.float32, local_files_only=True
+            ).eval()
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ModelError(f"{folder / name} cannot be loaded: {error}") from error
+    parts["tokenizer"] = Tokenizer.from_file(str(folder / "tokenizer" / "tokenizer.json"))
+    return MusicModel(spec=spec, vae=autoencoder_from(folder / "vae"), **parts)
+
+
+def save_model(model: MusicModel, folder: Path, *, dtype: torch.dtype = torch.float32) -> None:
+    """Save every component, then the manifest, as one atomic folder. `dtype` is that of the stored
+    weights.
+    """
+    with atomic_folder(folder) as temporary:
+        for name, module in model.modules().items():
+            _save_component(module, temporary / name, dtype)
+        (temporary / "tokenizer").mkdir()
+        model.tokenizer.save(str(temporary / "tokenizer" / "tokenizer.json"))
+        save_spec(model.spec, temporary)
+        write_json(temporary / "model_index.json", _model_index(model))
+        write_manifest(temporary)
+
+
+def _save_component(module: Any, folder: Path, dtype: torch.dtype) -> None:
+    state = {name: value.to(dtype).contiguous() for name, value in module.state_dict().items()}
+    if isinstance(module, Qwen3Model):
+        module.save_pretrained(folder, state_dict=state)
+        return
+    original = {name: value.dtype for name, value in module.state_dict().items()}
+    module.to(dtype)
+    module.save_pretrained(folder)
+    module.to(next(iter(original.values())))
+
+
+def _model_index(model: MusicModel) -> dict[str, Any]:
+    index: dict[str, Any] = {"_class_name": "AceStepPipeline"}
+    for name, module in model.modules().items():
+        library = type(module).__module__.split(".")[0]
+        index[name] = [library, type(module).__name__]
+    return index
+
+
+def write_manifest(folder: Path) -> None:
+    """Record sha256 and size of every file below `folder`."""
+    files = {
+        path.relative_to(folder).as_posix(): {"sha256": sha256_of(path), "size_bytes": path.stat().st_size}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in (MANIFEST_NAME, "run.json")
+    }
+    write_json(folder / MANIFEST_NAME, {"files": files})
+
+
+def verify_files(folder: Path) -> None:
+    """Check every file of the manifest; raise `ModelError` naming the first that is missing or
+    altered.
+    """
+    path = folder / MANIFEST_NAME
+    if not path.is_file():
+        raise ModelError(f"{folder} has no {MANIFEST_NAME}: it was not written by luthier, or in part.")
+    for name, record in read_json(path)["files"].items():
+        file = folder / name
+        if not file.is_file():
+            raise ModelError(f"{file} is missing: the model folder is incomplete. Get it again.")
+        if os.path.getsize(file) != record["size_bytes"] or sha256_of(file) != record["sha256"]:
+            raise ModelError(
+                f"{file} is corrupted: its sha256 differs from {MANIFEST_NAME}. Get the model again."
+            )

@@ -1,0 +1,64 @@
+"""What a music model is, in numbers: rates, channels, limits and defaults, read from its folder's
+`luthier.json`.
+
+Nothing else in luthier knows that ACE-Step 1.5 has 25 latents a second and mini 50.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from luthier.errors import ModelError, PathError
+from luthier.files import read_json, write_json
+
+SPEC_NAME = "luthier.json"
+
+
+class ModelSpec(BaseModel):
+    """Rates, shapes, limits and generation defaults of one music model."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(description="short name, e.g. mini or acestep-v15-turbo")
+    sample_rate: int = Field(gt=0, description="audio samples a second, Hz")
+    hop_length: int = Field(gt=0, description="audio samples a latent frame")
+    latent_channels: int = Field(gt=0, description="channels of a latent frame")
+    patch_size: int = Field(gt=0, description="latent frames a denoiser token; T is padded to it")
+    pool_window: int = Field(gt=0, description="latent frames an audio code")
+    timbre_frames: int = Field(gt=0, description="latent frames of reference audio")
+    min_frames: int = Field(gt=0, description="shorter requests are padded with silence to this")
+    max_frames: int = Field(gt=0, description="length of the stored silence latent: the ceiling")
+    max_text_tokens: int = Field(default=256, description="prompt tokens, truncated by the host")
+    max_lyric_tokens: int = Field(default=2048, description="lyric tokens, truncated by the host")
+    is_turbo: bool = Field(default=False, description="guidance distilled into the weights")
+    default_steps: int = Field(gt=0, description="denoising steps")
+    default_shift: float = Field(gt=0, description="timestep shift")
+    default_guidance: float = Field(ge=1, description="classifier-free guidance scale; 1 is none")
+    tasks: tuple[str, ...] = Field(default=("text2music",), description="tasks it was trained for")
+
+    @property
+    def frames_per_second(self) -> float:
+        """Latent frames a second."""
+        return self.sample_rate / self.hop_length
+
+    def frames(self, duration_s: float) -> int:
+        """Latent frames for a duration in seconds, padded up to a whole denoiser token."""
+        frames = max(1, round(duration_s * self.frames_per_second))
+        return -(-frames // self.patch_size) * self.patch_size
+
+
+def load_spec(folder: Path) -> ModelSpec:
+    """Read `luthier.json` of a model folder (torch or ONNX); raise `ModelError` when it is missing
+    or wrong.
+    """
+    try:
+        return ModelSpec.model_validate(read_json(folder / SPEC_NAME))
+    except (PathError, ValueError) as error:
+        raise ModelError(f"{folder} is not a luthier music model: {error}") from error
+
+
+def save_spec(spec: ModelSpec, folder: Path) -> None:
+    """Write `luthier.json` into a model folder."""
+    write_json(folder / SPEC_NAME, spec.model_dump(mode="json"))

@@ -1,0 +1,1 @@
+"""From results to one HTML page that opens offline: players, spectrograms, curves."""

@@ -1,0 +1,1 @@
+"""From ONNX graphs to tensors, with numpy and ONNX Runtime only."""

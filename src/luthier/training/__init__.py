@@ -1,0 +1,1 @@
+"""From a data set and a base model to adapters, checkpoints and a merged model."""

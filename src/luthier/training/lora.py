@@ -1,0 +1,161 @@
+"""LoRA adapters (Hu et al., 2021) by peft: put into a denoiser, saved and loaded in PEFT's own format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from luthier.errors import LuthierError, TrainingError
+from luthier.files import read_json, write_json
+from luthier.training.config import TrainConfig
+
+CONFIG_NAME = "adapter_config.json"
+WEIGHTS_NAME = "adapter_model.safetensors"
+PREFIX = "base_model.model."  # what PeftModel calls the model that it wraps
+_ADAPTER = "default"
+
+
+class AdapterError(TrainingError):
+    """A LoRA adapter is missing, damaged, of a kind that is not supported, or of another model."""
+
+    exit_code = 2
+
+
+def add_adapter(transformer: nn.Module, config: TrainConfig) -> list[tuple[str, nn.Parameter]]:
+    """Freeze `transformer`, give it a fresh adapter, and return the adapter's parameters by name.
+
+    The adapter changes nothing yet: one of its two matrices is zero.
+
+    Raises:
+        TrainingError: a target names no linear layer of this model.
+    """
+    for target in config.modules:
+        if not any(_is_target(name, target) for name, _ in _linears(transformer)):
+            known = sorted(
+                {name.split("attn.")[-1].split("mlp.")[-1] for name, _ in _linears(transformer)}
+            )
+            raise TrainingError(
+                f"target_modules names {target!r}, but the denoiser has no such linear layer: "
+                f"it has {', '.join(known)}."
+            )
+    lora = LoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,
+        use_rslora=config.use_rslora,
+        lora_dropout=config.dropout,
+        target_modules=list(config.modules),
+        bias="none",
+    )
+    return _inject(transformer, lora)
+
+
+def save_adapter(transformer: nn.Module, folder: Path, base_name: str) -> None:
+    """Write `adapter_config.json` and `adapter_model.safetensors`, as `PeftModel` reads them."""
+    state = get_peft_model_state_dict(transformer)
+    tensors = {
+        PREFIX + name: value.detach().float().cpu().contiguous() for name, value in state.items()
+    }
+    save_file(tensors, folder / WEIGHTS_NAME, metadata={"format": "pt"})
+    config = transformer.peft_config[_ADAPTER].to_dict()  # type: ignore[union-attr,index]
+    config |= {"inference_mode": True, "base_model_name_or_path": base_name, "peft_type": "LORA"}
+    write_json(
+        folder / CONFIG_NAME, {name: _plain(value) for name, value in sorted(config.items())}
+    )
+
+
+def load_adapter(transformer: nn.Module, folder: Path) -> list[tuple[str, nn.Parameter]]:
+    """Give `transformer` the adapter in `folder`; return its parameters by name.
+
+    Raises:
+        AdapterError: it is damaged, or was made for another model.
+    """
+    config = read_adapter_config(folder)
+    weights = read_adapter_weights(folder)
+    try:
+        lora = LoraConfig(
+            **{k: v for k, v in config.items() if k in LoraConfig.__dataclass_fields__}
+        )
+        lora.inference_mode = False
+        parameters = _inject(transformer, lora)
+    except (ValueError, TypeError) as error:
+        raise AdapterError(f"{folder} cannot be put into this model: {error}") from error
+    copy_weights(parameters, weights, folder)
+    return parameters
+
+
+def copy_weights(
+    parameters: list[tuple[str, nn.Parameter]], weights: Mapping[str, Tensor], folder: Path
+) -> None:
+    """Set an adapter's parameters to saved `weights`; `AdapterError` when they are not the same."""
+    expected = {name: tuple(value.shape) for name, value in parameters}
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    if expected != found:
+        differing = sorted(set(expected.items()) ^ set(found.items()))
+        raise AdapterError(
+            f"the adapter {folder} does not fit this model: {differing[0][0]} has shape "
+            f"{found.get(differing[0][0], 'none')} there and {expected.get(differing[0][0], 'none')} "
+            "here. Was it trained on another model?"
+        )
+    with torch.no_grad():
+        for name, value in parameters:
+            value.copy_(weights[name])
+
+
+def read_adapter_config(folder: Path) -> dict[str, Any]:
+    """`adapter_config.json` of a LoRA adapter; `AdapterError` for anything else."""
+    if not folder.is_dir():
+        raise AdapterError(f"the LoRA checkpoint {folder} does not exist, or is not a folder.")
+    try:
+        config = read_json(folder / CONFIG_NAME)
+    except LuthierError as error:
+        raise AdapterError(f"{folder} is not a LoRA adapter: {error}") from error
+    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+        kind = config.get("peft_type") if isinstance(config, dict) else None
+        raise AdapterError(f"{folder / CONFIG_NAME} is not of a LoRA adapter: peft_type is {kind}.")
+    return config
+
+
+def read_adapter_weights(folder: Path) -> dict[str, Tensor]:
+    """The adapter's tensors by name without PEFT's prefix; none holds a NaN."""
+    path = folder / WEIGHTS_NAME
+    try:
+        tensors = load_file(path)
+    except FileNotFoundError:
+        raise AdapterError(f"{folder} is not a LoRA adapter: {WEIGHTS_NAME} is missing.") from None
+    except (SafetensorError, OSError) as error:
+        raise AdapterError(f"{path} is damaged: {error}") from error
+    for name, value in tensors.items():
+        if not torch.isfinite(value).all():
+            raise AdapterError(f"{path} holds values that are no numbers (NaN) in {name}.")
+    return {
+        name.removeprefix(PREFIX).replace(f".{_ADAPTER}.", "."): t for name, t in tensors.items()
+    }
+
+
+def _inject(transformer: nn.Module, lora: LoraConfig) -> list[tuple[str, nn.Parameter]]:
+    transformer.requires_grad_(False)
+    inject_adapter_in_model(lora, transformer, _ADAPTER)
+    return [
+        (name.replace(f".{_ADAPTER}.", "."), parameter)
+        for name, parameter in transformer.named_parameters()
+        if parameter.requires_grad
+    ]
+
+
+def _linears(module: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
+    return ((n, m) for n, m in module.named_modules() if isinstance(m, nn.Linear))
+
+
+def _is_target(name: str, target: str) -> bool:
+    return name == target or name.endswith("." + target)
+
+
+def _plain(value: Any) -> Any:
+    return sorted(value) if isinstance(value, set) else value

@@ -1,0 +1,75 @@
+"""The flow-matching objective of ACE-Step 1.5: straight paths from noise to music, velocity as the
+target.
+
+x_t = t·noise + (1−t)·music, the denoiser predicts noise − music. Base models draw t from a
+logit-normal law (mean −0.4, deviation 1.0) and drop the conditions of 15 % of the rows, so that
+guidance has its null condition.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from luthier.music.denoiser import denoise
+from luthier.music.schedule import step_times
+
+CONDITION_DROPOUT = 0.15
+_LOGIT_MEAN, _LOGIT_DEVIATION = -0.4, 1.0
+_TURBO_STEPS, _TURBO_SHIFT = 8, 3.0
+
+
+@dataclass
+class Batch:
+    """What one step trains on. B rows, T frames, C channels, L condition tokens, D condition
+    channels.
+    """
+
+    music: Tensor  # (B, T, C) target latents
+    frame_mask: Tensor  # (B, T) 1 where frames are real
+    encoder_states: Tensor  # (B, L, D)
+    encoder_mask: Tensor  # (B, L)
+    context: Tensor  # (B, T, 2·C) source latents and chunk mask
+
+
+def draw_timesteps(count: int, is_turbo: bool, generator: torch.Generator) -> Tensor:
+    """Times (count,) by the law of the model: logit-normal, or the eight times that turbo was
+    distilled at.
+    """
+    if is_turbo:
+        times = torch.from_numpy(step_times(_TURBO_STEPS, _TURBO_SHIFT, is_turbo=True)).float()
+        return times[torch.randint(len(times), (count,), generator=generator)]
+    normal = torch.randn(count, generator=generator)
+    return torch.sigmoid(_LOGIT_MEAN + _LOGIT_DEVIATION * normal)
+
+
+def drop_conditions(batch: Batch, null: Tensor, generator: torch.Generator) -> None:
+    """Replace the conditions of a random 15 % of the rows by the null condition (1, 1, D), in
+    place.
+    """
+    rows = torch.rand(len(batch.music), generator=generator) < CONDITION_DROPOUT
+    batch.encoder_states = torch.where(
+        rows[:, None, None].to(null.device),
+        null.to(batch.encoder_states.dtype),
+        batch.encoder_states,
+    )
+
+
+def flow_loss(transformer: object, batch: Batch, times: Tensor, noise: Tensor) -> Tensor:
+    """Mean squared velocity error over the real frames: a scalar."""
+    t = times[:, None, None]
+    noisy = t * noise + (1 - t) * batch.music
+    velocity = denoise(
+        transformer,
+        noisy,
+        times,
+        times,
+        batch.frame_mask,
+        batch.encoder_states,
+        batch.encoder_mask,
+        batch.context,
+    )
+    error = (velocity.float() - (noise - batch.music)).square().mean(dim=-1)
+    return (error * batch.frame_mask).sum() / batch.frame_mask.sum()
