@@ -39,14 +39,14 @@ from luthier.progress import Display
 
 CLIPS = 24
 PROMPTS = (
-    "pop, bright, piano, bass guitar",
-    "rock, energetic, electric guitar, bass guitar",
-    "house, driving, synth lead, synth bass",
-    "jazz, calm, piano, upright bass",
-    "bossa nova, warm, acoustic guitar, flute",
-    "folk, gentle, acoustic guitar, violin",
-    "ballad, tender, piano, strings",
-    "cinematic, slow, strings, choir",
+    "pop, bright, piano, bass guitar, drums",
+    "rock, energetic, electric guitar, bass guitar, drums",
+    "house, energetic, synth lead, synth bass, drums",
+    "jazz, smooth, piano, upright bass, drums",
+    "bossa nova, warm, acoustic guitar, flute, drums",
+    "folk, gentle, acoustic guitar, violin, drums",
+    "ballad, romantic, piano, strings, drums",
+    "cinematic, epic, strings, choir, drums",
 )
 _STRIDE = 7  # coprime to 24: neighbouring tempi get distant keys
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import tempfile
 from pathlib import Path
 
 import torch
@@ -15,6 +17,7 @@ from luthier.music.autoencoder import MiniAutoencoder
 from luthier.music.model import MusicModel, save_model
 from luthier.music.spec import ModelSpec
 
+_SESSION = tempfile.TemporaryDirectory(prefix="luthier-tiny-")
 _SHAPE = {
     "hidden_size": 32,
     "intermediate_size": 64,
@@ -130,3 +133,19 @@ def make_tiny_model(folder: Path, seed: int = 0, spec: ModelSpec = SPEC) -> Path
     """Save a tiny model as a model folder."""
     save_model(tiny_model(seed, spec), folder)
     return folder
+
+
+@functools.cache
+def tiny_onnx(precision: str = "fp32") -> Path:
+    """The tiny model as exported graphs; made once a session, read only."""
+    from luthier.export.export import export_model
+
+    folder = Path(_SESSION.name)
+    if not (folder / "torch").is_dir():
+        make_tiny_model(folder / "torch")
+    return export_model(folder / "torch", folder / precision, precision=precision).folder
+
+
+def tiny_torch() -> Path:
+    """The torch folder that `tiny_onnx` was exported from; read only."""
+    return tiny_onnx().parent / "torch"

@@ -14,8 +14,10 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
+from luthier.export.export import export_model
 from luthier.files import write_json
-from luthier.music.autoencoder import MiniAutoencoder
+from luthier.music.autoencoder import MiniAutoencoder, autoencoder_from
+from luthier.music.model import load_model, save_model
 from luthier.progress import Display
 
 from . import corpus, fit_codec
@@ -26,6 +28,7 @@ from .train import Plan, Sampler, Trainer
 
 STEPS = ("codec-audio", "projection", "corpus", "tokenizer", "train", "decoder", "pack")
 _CODEC_CLIPS = 800
+PACKAGE = Path(__file__).parents[2] / "src" / "luthier" / "music" / "mini"
 
 
 class Recipe:
@@ -91,6 +94,15 @@ class Recipe:
         audio = np.load(self.work / "codec_audio.npy", mmap_mode="r")
         fit_codec.train_decoder(model, audio, self.args.decoder_steps, output, self.display)
         write_json(output / "done.json", fit_codec.held_out_error(model))
+
+    def pack(self) -> None:
+        """Join denoiser and decoder, and put the model into the package: torch in float16, ONNX."""
+        model = load_model(self.work / "train" / "model", verify=False)
+        model.vae = autoencoder_from(self.work / "codec")
+        save_model(model, PACKAGE / "torch", dtype=torch.float16)
+        export_model(
+            PACKAGE / "torch", PACKAGE / "onnx", precision="int8", verify=True, display=self.display
+        )
 
 
 def main() -> None:

@@ -97,7 +97,7 @@ def main() -> None:
         "date_acquired": _COMPOSED.isoformat(),
         "ai_training_allowed": True,
         "evidence": "examples/tracks/LICENSE.md",
-        "notes": "composed by recipes/mini/compose.py, rendered with FluidSynth and FluidR3 GM (MIT)",
+        "notes": "composed by recipes/mini/compose.py, rendered with FluidSynth, FluidR3 GM (MIT)",
     }
     write_json(OUTPUT / "sources.json", [record])
 

@@ -34,7 +34,8 @@ class Synth:
         name = ctypes.util.find_library("fluidsynth")
         if name is None or not sound_font.is_file():
             raise RuntimeError(
-                "FluidSynth or the sound font is missing: run  apt-get install fluidsynth fluid-soundfont-gm"
+                "FluidSynth or the sound font is missing: run  "
+                "apt-get install fluidsynth fluid-soundfont-gm"
             )
         self.sample_rate = sample_rate
         self._lib = lib = ctypes.CDLL(name)

@@ -8,6 +8,8 @@ from it.
 from __future__ import annotations
 
 import random
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from luthier.export.attention import plain_attention
+from luthier.audio.keynames import Key
 from luthier.files import atomic_file
+from luthier.music.attention import plain_attention
 from luthier.music.denoiser import encode_conditions
 from luthier.music.model import MusicModel, save_model
 from luthier.music.templates import lyrics_text
@@ -30,6 +33,9 @@ from .build import prompt_for
 TRAINED = ("transformer", "condition_encoder", "text_encoder")
 _COVER_FROM_STEP = 1500  # the tokenizer needs a while before its hints say anything
 _LYRICS = lyrics_text("")
+_FACTS = re.compile(r"- bpm: (?P<bpm>\S+)\n(?:.*\n)- keyscale: (?P<key>.+)\n")
+_KEYS = [Key(tonic=tonic, mode=mode).name for tonic in range(12) for mode in ("major", "minor")]
+_FACTS_WEIGHT = 0.1
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,32 @@ class Plan:
         return self.learning_rate * rise * max(fall, 0.0)
 
 
+class Facts(nn.Module):
+    """Reads tempo and key off the mean condition token; only for training.
+
+    Cross-attention starts out even over some seventy tokens, in which the one that names the key
+    is lost. This teaches the text encoder to spread tempo and key over the tokens that follow, so
+    that the denoiser hears them from its first steps.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.heads = nn.ModuleDict({"bpm": nn.Linear(width, 301), "key": nn.Linear(width, 24)})
+
+    def forward(self, states: Tensor, mask: Tensor, prompts: Sequence[str]) -> Tensor:
+        """Cross-entropy over the facts that the prompts name: a scalar."""
+        mean = (states * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True)
+        found = [_FACTS.search(prompt) for prompt in prompts]
+        tempo = [int(f["bpm"]) if f and f["bpm"].isdigit() else -100 for f in found]
+        key = [_KEYS.index(f["key"]) if f and f["key"] in _KEYS else -100 for f in found]
+        total = states.new_zeros(())
+        for name, labels in (("bpm", tempo), ("key", key)):
+            if max(labels) >= 0:
+                logits = self.heads[name](mean).float()
+                total = total + nn.functional.cross_entropy(logits, torch.tensor(labels))
+        return total
+
+
 class Sampler:
     """Draws batches: crops that begin on a bar line, captions, a task."""
 
@@ -62,13 +94,11 @@ class Sampler:
     ) -> None:
         self.model, self.latents, self.labels = model, latents, labels
 
-    def batch(self, rng: random.Random, size: int, step: int) -> tuple[Batch, Tensor]:
-        """A training batch and the music it holds (for the audio tokenizer): one length, one task,
-        mixed labels.
-        """
+    def batch(self, rng: random.Random, size: int, step: int) -> tuple[Batch, list[str]]:
+        """A training batch and its prompts: one length, one task, mixed labels."""
         frames = rng.choice((100, 100, 150, 150, 200, 200, 300, 500))
         size = max(4, size * 200 // frames)
-        task = rng.choices(("text2music", "repaint", "cover"), (0.84, 0.08, 0.08))[0]
+        task = rng.choices(("text2music", "repaint", "cover"), (0.88, 0.06, 0.06))[0]
         if task == "cover" and step < _COVER_FROM_STEP:
             task = "text2music"
         music = torch.zeros(size, frames, self.latents.shape[2])
@@ -88,7 +118,7 @@ class Sampler:
         states, mask = encode_conditions(self.model, prompts, [_LYRICS] * size, given)
         source, chunk = self._context(music, task, rng)
         context = torch.cat([source, chunk], dim=-1)
-        return Batch(music, torch.ones(size, frames), states, mask, context), music
+        return Batch(music, torch.ones(size, frames), states, mask, context), prompts
 
     @staticmethod
     def _bar_start(row: dict[str, Any], frames: int, total: int, rng: random.Random) -> int:
@@ -158,6 +188,8 @@ class Trainer:
         )
         self.code_optimiser = torch.optim.AdamW(codes.parameters(), lr=1e-3, betas=(0.9, 0.98))
         self.codes = codes
+        self.facts = Facts(model.condition_encoder.config.hidden_size)
+        self.facts_optimiser = torch.optim.AdamW(self.facts.parameters(), lr=1e-3)
         self.step = 0
         self.losses: list[tuple[int, float]] = []
 
@@ -174,13 +206,15 @@ class Trainer:
                 seed = self.plan.seed + self.step
                 rng, generator = random.Random(seed), torch.Generator().manual_seed(seed)
                 with torch.autocast("cpu", torch.bfloat16):
-                    batch, music = sampler.batch(rng, self.plan.batch, self.step)
+                    batch, prompts = sampler.batch(rng, self.plan.batch, self.step)
+                    music = batch.music
+                    told = self.facts(batch.encoder_states, batch.encoder_mask, prompts)
                     drop_conditions(batch, null, generator)
-                    times = draw_timesteps(len(music), False, generator)
+                    times = draw_timesteps(self.model.spec, len(music), generator)
                     noise = torch.randn(music.shape, generator=generator)
                     loss = flow_loss(self.model.transformer, batch, times, noise)
                     code_loss = tokenizer_loss(self.model, music[:4])
-                self._update(loss, code_loss)
+                self._update(loss + _FACTS_WEIGHT * told, code_loss)
                 smooth = 0.98 * smooth + 0.02 * loss.item() if smooth else loss.item()
                 code_smooth = (
                     0.98 * code_smooth + 0.02 * code_loss.item()
@@ -188,7 +222,9 @@ class Trainer:
                     else code_loss.item()
                 )
                 self.step += 1
-                task.advance(note=f"loss {smooth:.4f} codes {code_smooth:.4f}")
+                task.advance(
+                    note=f"loss {smooth:.4f} codes {code_smooth:.4f} facts {told.item():.3f}"
+                )
                 if self.step % self.plan.save_every == 0 or self.step == self.plan.steps:
                     self.losses.append((self.step, smooth))
                     self.save()
@@ -198,10 +234,12 @@ class Trainer:
             group["lr"] = self.plan.rate(self.step)
         self.optimiser.zero_grad(set_to_none=True)
         self.code_optimiser.zero_grad(set_to_none=True)
+        self.facts_optimiser.zero_grad(set_to_none=True)
         (loss + code_loss).backward()
         nn.utils.clip_grad_norm_(self.played.parameters(), 1.0)
         self.optimiser.step()
         self.code_optimiser.step()
+        self.facts_optimiser.step()
         decay = min(self.plan.average, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             for name, value in self.played.named_parameters():
@@ -212,6 +250,7 @@ class Trainer:
         state = {
             "played": self.played.state_dict(),
             "codes": self.codes.state_dict(),
+            "facts": self.facts.state_dict(),
             "averages": self.averages,
             "optimiser": self.optimiser.state_dict(),
             "code_optimiser": self.code_optimiser.state_dict(),
@@ -237,6 +276,8 @@ class Trainer:
         state = torch.load(path, weights_only=True)
         self.played.load_state_dict(state["played"])
         self.codes.load_state_dict(state["codes"])
+        if "facts" in state:
+            self.facts.load_state_dict(state["facts"])
         self.averages = state["averages"]
         self.optimiser.load_state_dict(state["optimiser"])
         self.code_optimiser.load_state_dict(state["code_optimiser"])

@@ -1,8 +1,9 @@
-"""The whole chain on the built-in model: recordings → adapter → proof → ONNX → sound, with a report to open.
+"""The whole chain on the built-in model: recordings → adapter → proof → ONNX → sound, with a
+report to open.
 
-Every stage is the one that the commands use; this module only hands folders from one to the next. `run_demo` leaves
-under its output folder: curated/, dataset/, logs/ (checkpoints), adapter/ (PEFT), merged/, onnx/, clips/, measures.json,
-report.html and run.json.
+Every stage is the one that the commands use; this module only hands folders from one to the next.
+`run_demo` leaves under its output folder: curated/, dataset/, logs/ (checkpoints), adapter/
+(PEFT), merged/, onnx/, clips/, measures.json, report.html and run.json.
 """
 
 from __future__ import annotations
@@ -57,9 +58,7 @@ class DemoSettings:
     @classmethod
     def quick(cls, input: Path | None, output: Path, seed: int) -> DemoSettings:
         """A demo small enough for a test: everything runs, little is learnt."""
-        return cls(
-            input, output, seed, train_steps=20, clip_s=4.0, prompts=1, seeds=1, tracks=4
-        )
+        return cls(input, output, seed, train_steps=20, clip_s=4.0, prompts=1, seeds=1, tracks=4)
 
 
 @dataclass
@@ -226,7 +225,7 @@ def _train(demo: Demo, base: Path) -> Path:
     config = TrainConfig(max_steps=steps, save_every=max(10, steps // 4), seed=demo.settings.seed)
     logs = demo.out / "logs"
     shutil.rmtree(logs, ignore_errors=True)
-    result = train(base, demo.out / "dataset", logs, config, demo.display)
+    result = train(base, demo.out / "dataset", logs, config, display=demo.display)
     adapter = demo.out / "adapter"
     shutil.rmtree(adapter, ignore_errors=True)
     shutil.copytree(result.checkpoint, adapter)
@@ -237,8 +236,8 @@ def _merge(demo: Demo, base: Path, adapter: Path) -> float:
     from luthier.training.merge import merge
 
     report = merge(base, adapter, demo.out / "merged", verify=True)
-    assert report.max_difference is not None  # verify was asked for
-    return report.max_difference
+    assert report.max_abs_difference is not None  # verify was asked for
+    return report.max_abs_difference
 
 
 def _export(demo: Demo) -> dict[str, int]:
@@ -275,7 +274,9 @@ def requests_of(demo: Demo) -> list[dict[str, Any]]:
 
 
 def _play(demo: Demo) -> dict[str, MusicPipeline]:
-    """Play every prompt and seed with the base and with the merged int8 model; the first in fp32 too."""
+    """Play every prompt and seed with the base and with the merged int8 model; the first in fp32
+    too.
+    """
     from luthier.audio.encode import write_audio
     from luthier.music.mini import onnx_folder
     from luthier.music.pipeline import MusicPipeline

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import make_tiny_model
 from tiny_tracks import make_dataset
 
 from luthier.training.config import TrainConfig, config_from
+from tiny import make_tiny_model
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +37,9 @@ def config() -> Callable[..., TrainConfig]:
         return config_from(values | {"learning_rate": 0.01} | changes)
 
     return make
+
+
+@pytest.fixture
+def sources(model_dir: Path, dataset_dir: Path, cache_dir: Path) -> tuple[Path, Path, Path]:
+    """Model, data set and a cache that the tests share."""
+    return model_dir, dataset_dir, cache_dir

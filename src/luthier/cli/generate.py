@@ -34,17 +34,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         else:
             metavar = field.name.removesuffix("_s").upper()
             parser.add_argument(field.flag, dest=field.name, metavar=metavar, help=field.help)
-    parser.add_argument("--out", type=Path, default=Path("music.wav"), metavar="FILE",
-                        help="where to write: .wav, .flac, .mp3, .ogg or .opus (default music.wav)")  # fmt: skip
-    parser.add_argument("--model", default="mini", metavar="MODEL",
-                        help="mini, the built-in model, or a folder of exported graphs")  # fmt: skip
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("music.wav"),
+        metavar="FILE",
+        help="where to write: .wav, .flac, .mp3, .ogg or .opus (default music.wav)",
+    )
+    parser.add_argument(
+        "--model",
+        default="mini",
+        metavar="MODEL",
+        help="mini, the built-in model, or a folder of exported graphs",
+    )
     parser.add_argument("--threads", type=int, metavar="N", help="threads (default: all cores)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Generate and write; see `luthier generate --help`."""
     from luthier.audio.encode import WRITABLE_SUFFIXES
-    from luthier.music.pipeline import MusicPipeline, built_in_model
+    from luthier.music.mini import onnx_folder
+    from luthier.music.pipeline import MusicPipeline
     from luthier.music.request import request_fields, request_from, resolve
 
     values = {field.name: getattr(args, field.name) for field in request_fields()}
@@ -55,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.threads is not None and args.threads < 1:
         raise RequestError(f"--threads is {args.threads}: it must be at least 1.")
-    folder = built_in_model() if args.model == "mini" else Path(args.model)
+    folder = onnx_folder() if args.model == "mini" else Path(args.model)
     pipeline = MusicPipeline(folder, args.threads)
     if args.dry_run:
         resolved = resolve(request, pipeline.spec)

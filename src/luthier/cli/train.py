@@ -6,7 +6,7 @@ import argparse
 import os
 import shlex
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 from luthier.cli import common
 
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--logs-dir",
         type=Path,
-        default=Path(os.environ.get(_LOGS_VARIABLE, "exps/logs")),
+        default=_logs_dir(),
         metavar="DIR",
         help=f"where runs go (default: ${_LOGS_VARIABLE}, else exps/logs)",
     )
@@ -45,32 +45,33 @@ def _add_settings(group: Any) -> None:
     from luthier.training.config import TrainConfig
 
     for name, field in TrainConfig.model_fields.items():
-        flag = "--" + name.replace("_", "-")
-        default = ",".join(field.default) if isinstance(field.default, tuple) else field.default
-        said = (
-            f"{field.description} (default: {default})"
-            if default is not None
-            else field.description
-        )
+        kind, default = field.annotation, field.default
+        shown = ",".join(default) if isinstance(default, tuple) else default
+        said = field.description if default is None else f"{field.description} (default: {shown})"
         options: dict[str, Any] = {
             "dest": name,
             "default": argparse.SUPPRESS,  # what is not given is the checkpoint's or the default
             "help": str(said).replace("%", "%%"),
         }
-        if field.annotation is bool:
+        if kind is bool:
             options["action"] = argparse.BooleanOptionalAction
-        elif isinstance(field.default, tuple):
-            options |= {"type": lambda text: tuple(text.split(",")), "metavar": "A,B"}
-        elif field.default is not None and not isinstance(field.default, str):
-            options |= {"type": type(field.default), "metavar": "N"}
-        elif (
-            all(isinstance(choice, str) for choice in (choices := get_args(field.annotation)))
-            and choices
-        ):
-            options["choices"] = choices
+        elif get_origin(kind) is Literal:
+            options["choices"] = get_args(kind)
+        elif isinstance(default, tuple):
+            options |= {"type": _words, "metavar": "A,B"}
+        elif kind is str:
+            options["metavar"] = "NAME"
         else:
-            options |= {"type": str if field.annotation is str else float, "metavar": "X"}
-        group.add_argument(flag, **options)
+            options |= {"type": int if kind is int else float, "metavar": "N"}
+        group.add_argument("--" + name.replace("_", "-"), **options)
+
+
+def _logs_dir() -> Path:
+    return Path(os.environ.get(_LOGS_VARIABLE, "exps/logs"))
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -131,6 +132,7 @@ def _text(result: Any, args: argparse.Namespace) -> str:
         lines.append(f"  lowest validation loss: {result.best}")
     words = ["luthier", "train", "--dataset", str(args.dataset), "--exp-name", args.exp_name]
     words += ["--model", args.model] if args.model != "mini" else []
+    words += ["--logs-dir", str(args.logs_dir)] if args.logs_dir != _logs_dir() else []
     if result.stopped_by:
         lines.append(f"  stopped and saved; go on with  {shlex.join([*words, '--resume'])}")
     else:

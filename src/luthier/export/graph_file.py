@@ -1,7 +1,8 @@
 """A torch module → an ONNX graph in float32, tidied: constants folded, axes named by the contract.
 
-The tracing exporter is the default: it takes a second a graph where torch.export takes half a minute, and
-parity is checked at other lengths than the traced ones. `dynamo` is there for what tracing cannot do.
+The tracing exporter is the default: it takes a second a graph where torch.export takes half a
+minute, and parity is checked at other lengths than the traced ones. `dynamo` is there for what
+tracing cannot do.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from onnx_ir.passes import common as passes
 from onnxscript import optimizer
 
 from luthier.errors import ExportError
-from luthier.export.attention import plain_attention
+from luthier.music.attention import plain_attention
 from luthier.music.graphs import Graph
 
 Exporter = Literal["trace", "dynamo"]
@@ -29,6 +30,7 @@ Exporter = Literal["trace", "dynamo"]
 MINIMUM_OPSET = 18
 # Folding a computed constant (a Fourier matrix) would store it: only small ones are worth that.
 _FOLD_UP_TO = 4096
+_SHARED_UP_TO = 2**24  # equal constants are stored once, up to this many elements
 
 
 class GraphError(ExportError):
@@ -86,19 +88,21 @@ def _tidied(proto: Any, graph: Graph) -> Any:
     for _ in range(2):
         optimizer.fold_constants(
             model,
-            # A transposed weight is a weight: fold it whatever its size, so that it can be quantised.
+            # A transposed weight is a weight: fold it whatever its size, so that it can be
+            # quantised.
             should_fold=lambda node: True if node.op_type == "Transpose" else None,
             output_size_limit=_FOLD_UP_TO,
             onnx_shape_inference=False,
         )
         for tidy in (
             passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
-            passes.DeduplicateInitializersPass(),
+            passes.DeduplicateInitializersPass(size_limit=_SHARED_UP_TO),
             passes.IdentityEliminationPass(),
             passes.CommonSubexpressionEliminationPass(),
             passes.RemoveUnusedNodesPass(),
         ):
             tidy(model)
+    _shorten_names(model)
     proto = onnx_ir.to_proto(model)
     proto.doc_string = ""
     del proto.graph.value_info[:]
@@ -110,6 +114,16 @@ def _tidied(proto: Any, graph: Graph) -> Any:
             value.type.tensor_type.shape.dim[index].dim_param = axis
     onnx.checker.check_model(proto)
     return proto
+
+
+def _shorten_names(model: Any) -> None:
+    """Number the nodes and what is between them: their paths are a good part of a small graph."""
+    kept = {value.name for value in model.graph.outputs}
+    for index, node in enumerate(model.graph):
+        node.name = f"n{index}"
+        for place, value in enumerate(node.outputs):
+            if value.name and value.name not in kept:
+                value.name = f"n{index}.{place}"
 
 
 @contextmanager

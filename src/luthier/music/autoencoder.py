@@ -86,7 +86,9 @@ class Spectrum:
         assert total is not None
         return total.reshape(frames.shape[0], -1)
 
-    def phase(self, magnitude: Tensor, iterations: int, momentum: float = 0.99) -> tuple[Tensor, Tensor]:
+    def phase(
+        self, magnitude: Tensor, iterations: int, momentum: float = 0.99
+    ) -> tuple[Tensor, Tensor]:
         """Fast Griffin–Lim (Perraudin, Balazs & Søndergaard, 2013): cosine and sine of a phase for
         (B, T, bins).
 
@@ -132,7 +134,8 @@ class _Block(nn.Module):
         """(B, T, width) → the same."""
         y = self.depthwise(x.transpose(1, 2)).transpose(1, 2)
         y = self.down(nn.functional.gelu(self.up(self.norm(y)), approximate="tanh"))
-        return x + self.scale * y
+        added: Tensor = x + self.scale * y
+        return added
 
 
 class MiniAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
@@ -149,7 +152,7 @@ class MiniAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         phase_iterations: Griffin–Lim steps when decoding.
     """
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self,
         sample_rate: int = 24_000,
@@ -188,7 +191,8 @@ class MiniAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     def encode(self, audio: Tensor) -> Tensor:
         """Audio (B, 2, hop·T) → latents (B, C, T)."""
-        return ((self.features(audio) - self.mean) @ self.basis).transpose(1, 2)
+        projected: Tensor = (self.features(audio) - self.mean) @ self.basis
+        return projected.transpose(1, 2)
 
     def decode_features(self, latents: Tensor) -> Tensor:
         """Latents (B, C, T) → compressed magnitudes (B, T, 2·bins): the linear inverse plus what
@@ -249,4 +253,5 @@ class MiniAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
 def autoencoder_from(folder: Any) -> MiniAutoencoder:
     """Load a saved autoencoder (safetensors) from a folder, in float32 and evaluation mode."""
     model: MiniAutoencoder = MiniAutoencoder.from_pretrained(folder, torch_dtype=torch.float32)
-    return model.eval()
+    model.eval()
+    return model

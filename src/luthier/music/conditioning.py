@@ -70,8 +70,8 @@ def chunk_mask(spec: ModelSpec, frames: int, window: tuple[int, int] | None = No
 def reference_segments(audio: Array, sample_rate: int, total_s: float) -> Array:
     """`total_s` seconds of timbre from a recording (2, n): a third each of start, middle and end.
 
-    A recording that is shorter is repeated first. The places are fixed, so that the same request sounds
-    the same.
+    A recording that is shorter is repeated first. The places are fixed, so that the same request
+    sounds the same.
     """
     total = round(total_s * sample_rate)
     if audio.shape[1] < total:

@@ -78,9 +78,7 @@ def denoise(
             encoder_hidden_states=encoded,
             encoder_attention_mask=cross,
         )
-    shift, scale = (
-        transformer.scale_shift_table + (temb_t + temb_r).unsqueeze(1)
-    ).chunk(2, dim=1)
+    shift, scale = (transformer.scale_shift_table + (temb_t + temb_r).unsqueeze(1)).chunk(2, dim=1)
     hidden = transformer.norm_out(hidden) * (1 + scale) + shift
     velocity: Tensor = transformer.proj_out_conv(hidden.transpose(1, 2)).transpose(1, 2)
     return velocity
@@ -100,7 +98,10 @@ def tokenize(tokenizer: Any, texts: Sequence[str], limit: int) -> tuple[Tensor, 
     """Texts → ids and mask, both int64 (B, L), padded to the longest, cut at `limit`. Empty text
     is one space.
     """
-    rows = [e.ids[:limit] for e in tokenizer.encode_batch([t or " " for t in texts], add_special_tokens=False)]
+    rows = [
+        e.ids[:limit]
+        for e in tokenizer.encode_batch([t or " " for t in texts], add_special_tokens=False)
+    ]
     length = max(len(row) for row in rows)
     ids = torch.zeros(len(rows), length, dtype=torch.int64)
     mask = torch.zeros(len(rows), length, dtype=torch.int64)
@@ -127,13 +128,17 @@ def encode_conditions(
     """
     spec, encoder = model.spec, model.condition_encoder
     device = encoder.null_condition_emb.device
-    text_ids, text_mask = (x.to(device) for x in tokenize(model.tokenizer, prompts, spec.max_text_tokens))
+    text_ids, text_mask = (
+        x.to(device) for x in tokenize(model.tokenizer, prompts, spec.max_text_tokens)
+    )
     text = model.text_encoder(input_ids=text_ids, attention_mask=text_mask).last_hidden_state
 
     # A batch of instrumentals shares one lyric row and one reference: encode once, then repeat.
     same = len(set(lyrics)) == 1
     words = lyrics[:1] if same else lyrics
-    lyric_ids, lyric_mask = (x.to(device) for x in tokenize(model.tokenizer, words, spec.max_lyric_tokens))
+    lyric_ids, lyric_mask = (
+        x.to(device) for x in tokenize(model.tokenizer, words, spec.max_lyric_tokens)
+    )
     embedded = model.text_encoder.get_input_embeddings()(lyric_ids)
     lyric = encoder.lyric_encoder(inputs_embeds=embedded, attention_mask=lyric_mask)
     timbre_input = model.silence[:, : spec.timbre_frames] if references is None else references

@@ -1,7 +1,7 @@
 """A torch model cut into the graphs of the ONNX contract: a small module each, with example inputs.
 
-The modules compute what diffusers' own forward passes compute, except that padded latent frames and padded
-condition tokens can be masked, and that nothing branches on the values of a tensor.
+The modules compute what diffusers' own forward passes compute, except that padded latent frames and
+padded condition tokens can be masked, and that nothing branches on the values of a tensor.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from diffusers.models.transformers.ace_step_transformer import _ace_step_rotary_
 from torch import Tensor, nn
 
 from luthier.music.denoiser import denoise
-from luthier.music.fourier import with_factored_spectrum
 from luthier.music.model import MusicModel
 
 
@@ -28,6 +27,8 @@ class Graph:
         inputs: example tensors by name, in the order of `module.forward`.
         outputs: names.
         axes: the names of the axes that may change, by tensor.
+        free_phase: the output is audio whose phase is estimated: only its magnitudes are
+        determined.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Graph:
     inputs: dict[str, Tensor]
     outputs: tuple[str, ...]
     axes: dict[str, dict[int, str]]
+    free_phase: bool = False
 
 
 def _bias(keep: Tensor) -> Tensor:
@@ -42,12 +44,16 @@ def _bias(keep: Tensor) -> Tensor:
     return (1.0 - keep) * torch.finfo(torch.float32).min
 
 
-class DitDecoder(nn.Module):
-    """The denoiser: noisy latents, a whole number of tokens long → velocity."""
+class _Cut(nn.Module):
+    """One part of the model behind the signature of its graph."""
 
-    def __init__(self, transformer: Any) -> None:
+    def __init__(self, part: Any) -> None:
         super().__init__()
-        self.dit = transformer
+        self.part = part
+
+
+class DitDecoder(_Cut):
+    """The denoiser: noisy latents, a whole number of tokens long → velocity."""
 
     def forward(
         self,
@@ -60,7 +66,7 @@ class DitDecoder(nn.Module):
         context_latents: Tensor,
     ) -> Tensor:
         return denoise(
-            self.dit,
+            self.part,
             hidden_states,
             timestep,
             timestep_r,
@@ -71,12 +77,8 @@ class DitDecoder(nn.Module):
         )
 
 
-class ConditionEncoder(nn.Module):
-    """Text, lyrics and timbre → the tokens that the denoiser reads; source and mask → its context."""
-
-    def __init__(self, encoder: Any) -> None:
-        super().__init__()
-        self.encoder = encoder
+class ConditionEncoder(_Cut):
+    """Text, lyrics and timbre → the denoiser's condition; source and mask → its context."""
 
     def forward(  # noqa: PLR0913 - the contract has thirteen inputs
         self,
@@ -94,7 +96,7 @@ class ConditionEncoder(nn.Module):
         is_covers: Tensor,
         precomputed_lm_hints_25hz: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        text = self.encoder.text_projector(text_hidden_states)
+        text = self.part.text_projector(text_hidden_states)
         lyric = self._lyrics(lyric_hidden_states, lyric_attention_mask)
         timbre = self._timbre(
             refer_audio_acoustic_hidden_states_packed, refer_audio_order_mask, text.shape[0]
@@ -112,7 +114,7 @@ class ConditionEncoder(nn.Module):
         return tokens, mask > 0.5, torch.cat([source, chunk_masks], dim=-1)
 
     def _lyrics(self, embeddings: Tensor, mask: Tensor) -> Tensor:
-        encoder = self.encoder.lyric_encoder
+        encoder = self.part.lyric_encoder
         x = encoder.embed_tokens(embeddings)
         position = torch.arange(x.shape[1], device=x.device)
         near = (position[:, None] - position[None, :]).abs() <= encoder.sliding_window
@@ -124,7 +126,7 @@ class ConditionEncoder(nn.Module):
         return _layers(encoder, x, masks)
 
     def _timbre(self, latents: Tensor, order: Tensor, batch: int) -> Tensor:
-        encoder = self.encoder.timbre_encoder
+        encoder = self.part.timbre_encoder
         x = encoder.embed_tokens(latents)
         position = torch.arange(x.shape[1], device=x.device)
         near = (position[:, None] - position[None, :]).abs() <= encoder.sliding_window
@@ -159,85 +161,61 @@ def _pack(tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     return packed, torch.gather(mask, 1, order)
 
 
-class AudioTokenizer(nn.Module):
+class AudioTokenizer(_Cut):
     """Latents whose frames fill whole windows → audio codes."""
-
-    def __init__(self, tokenizer: Any) -> None:
-        super().__init__()
-        self.tokenizer = tokenizer
 
     def forward(self, hidden_states: Tensor) -> tuple[Tensor, Tensor]:
         batch, frames, channels = hidden_states.shape
-        window = self.tokenizer.pool_window_size
+        window = self.part.pool_window_size
         windows = hidden_states.reshape(batch, frames // window, window, channels)
-        quantized, indices = self.tokenizer(windows)
+        quantized, indices = self.part(windows)
         return quantized, indices
 
 
-class AudioDetokenizer(nn.Module):
+class AudioDetokenizer(_Cut):
     """Audio codes, as vectors → latents that say what the codes say."""
 
-    def __init__(self, detokenizer: Any) -> None:
-        super().__init__()
-        self.detokenizer = detokenizer
-
     def forward(self, quantized: Tensor) -> Tensor:
-        hints: Tensor = self.detokenizer(quantized)
+        hints: Tensor = self.part(quantized)
         return hints
 
 
-class VaeDecoder(nn.Module):
+class VaeDecoder(_Cut):
     """Latents → audio."""
 
-    def __init__(self, vae: Any) -> None:
-        super().__init__()
-        self.vae = vae
-
     def forward(self, latents: Tensor) -> Tensor:
-        audio: Tensor = self.vae.decode(latents)
+        audio: Tensor = self.part.decode(latents)
         return audio
 
 
-class VaeEncoder(nn.Module):
+class VaeEncoder(_Cut):
     """Audio → latents."""
 
-    def __init__(self, vae: Any) -> None:
-        super().__init__()
-        self.vae = vae
-
     def forward(self, audio: Tensor) -> Tensor:
-        latents: Tensor = self.vae.encode(audio)
+        latents: Tensor = self.part.encode(audio)
         return latents
 
 
-class TextEncoder(nn.Module):
+class TextEncoder(_Cut):
     """Token numbers of the prompt → hidden states."""
 
-    def __init__(self, encoder: Any) -> None:
-        super().__init__()
-        self.encoder = encoder
-
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        result = self.encoder(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+        result = self.part(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
         states: Tensor = result.last_hidden_state
         return states
 
 
-class TokenEmbedding(nn.Module):
+class TokenEmbedding(_Cut):
     """Token numbers of the lyrics → rows of the embedding table."""
 
-    def __init__(self, encoder: Any) -> None:
-        super().__init__()
-        self.table = encoder.get_input_embeddings()
-
     def forward(self, input_ids: Tensor) -> Tensor:
-        rows: Tensor = self.table(input_ids)
+        rows: Tensor = self.part(input_ids)
         return rows
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """The sizes of example inputs: items, text and lyric tokens, audio codes (each some latent frames)."""
+    """The sizes of example inputs: items, text and lyric tokens, audio codes (frames each)."""
 
     batch: int = 2
     text: int = 7
@@ -248,115 +226,136 @@ class Lengths:
 def graphs_of(model: MusicModel, lengths: Lengths | None = None, seed: int = 0) -> list[Graph]:
     """The graphs of a model in the contract's order, with random example inputs."""
     size = lengths or Lengths()
-    draw = _Draw(torch.Generator().manual_seed(seed))
-    spec, width = model.spec, model.transformer.config
-    channels, text = spec.latent_channels, model.text_encoder.config.hidden_size
-    encoded = width.encoder_hidden_size or width.hidden_size
-    batch, tokens, lyrics = size.batch, size.text, size.lyric
-    frames = size.codes * spec.pool_window * spec.patch_size
-    # Noise is no latent that a decoder has seen: encode some.
-    audio = 0.1 * draw.normal((batch, 2, frames * spec.hop_length))
-    vae = with_factored_spectrum(model.vae) if hasattr(model.vae, "spectrum") else model.vae
-    with torch.no_grad():
-        audible = vae.encode(audio)
-    latents, mask = (batch, frames, channels), torch.ones(batch, frames)
-    times = torch.linspace(0.9, 0.3, batch)
-    ids = draw.integers((batch, tokens), model.text_encoder.config.vocab_size)
-    codes = (batch, size.codes, model.audio_tokenizer.config.fsq_dim)
-    pooled = (batch, size.codes * spec.pool_window, channels)
+    draw = torch.Generator().manual_seed(seed)
     return [
-        _graph(
-            "condition_encoder",
-            ConditionEncoder(model.condition_encoder),
-            {
-                "text_hidden_states": (draw.normal((batch, tokens, text)), "B T_text"),
-                "text_attention_mask": (_with_padding(batch, tokens), "B T_text"),
-                "lyric_hidden_states": (draw.normal((batch, lyrics, text)), "B T_lyric"),
-                "lyric_attention_mask": (_with_padding(batch, lyrics), "B T_lyric"),
-                "refer_audio_acoustic_hidden_states_packed": (
-                    draw.normal((batch, spec.timbre_frames, channels)),
-                    "B",
-                ),
-                "refer_audio_order_mask": (torch.arange(batch), "B"),
-                "hidden_states": (draw.normal(latents), "B T"),
-                "attention_mask": (mask, "B T"),
-                "silence_latent": (draw.normal(latents), "B T"),
-                "src_latents": (draw.normal(latents), "B T"),
-                "chunk_masks": (torch.ones(latents), "B T"),
-                "is_covers": (torch.arange(batch) % 2 == 0, "B"),
-                "precomputed_lm_hints_25hz": (draw.normal(latents), "B T"),
-            },
-            {
-                "encoder_hidden_states": "B T_enc",
-                "encoder_attention_mask": "B T_enc",
-                "context_latents": "B T",
-            },
-        ),
-        _graph(
-            "dit_decoder",
-            DitDecoder(model.transformer),
-            {
-                "hidden_states": (draw.normal(latents), "B T"),
-                "timestep": (times, "B"),
-                "timestep_r": (times, "B"),
-                "attention_mask": (mask, "B T"),
-                "encoder_hidden_states": (draw.normal((batch, tokens, encoded)), "B T_enc"),
-                "encoder_attention_mask": (_with_padding(batch, tokens), "B T_enc"),
-                "context_latents": (draw.normal((batch, frames, 2 * channels)), "B T"),
-            },
-            {"vt": "B T"},
-        ),
+        _condition_graph(model, size, draw),
+        _denoiser_graph(model, size, draw),
+        *_code_graphs(model, size, draw),
+        *_audio_graphs(model, size, draw),
+        *_text_graphs(model, size, draw),
+    ]
+
+
+def _latents(model: MusicModel, size: Lengths) -> tuple[int, int, int]:
+    spec = model.spec
+    return size.batch, size.codes * spec.pool_window * spec.patch_size, spec.latent_channels
+
+
+def _condition_graph(model: MusicModel, size: Lengths, draw: torch.Generator) -> Graph:
+    latents, spec = _latents(model, size), model.spec
+    width = model.text_encoder.config.hidden_size
+    timbre = (size.batch, spec.timbre_frames, spec.latent_channels)
+    return _graph(
+        "condition_encoder",
+        ConditionEncoder(model.condition_encoder),
+        {
+            "text_hidden_states": (_normal(draw, size.batch, size.text, width), "B T_text"),
+            "text_attention_mask": (_with_padding(size.batch, size.text), "B T_text"),
+            "lyric_hidden_states": (_normal(draw, size.batch, size.lyric, width), "B T_lyric"),
+            "lyric_attention_mask": (_with_padding(size.batch, size.lyric), "B T_lyric"),
+            "refer_audio_acoustic_hidden_states_packed": (_normal(draw, *timbre), "B"),
+            "refer_audio_order_mask": (torch.arange(size.batch), "B"),
+            "hidden_states": (_normal(draw, *latents), "B T"),
+            "attention_mask": (torch.ones(latents[:2]), "B T"),
+            "silence_latent": (_normal(draw, *latents), "B T"),
+            "src_latents": (_normal(draw, *latents), "B T"),
+            "chunk_masks": (torch.ones(latents), "B T"),
+            "is_covers": (torch.arange(size.batch) % 2 == 0, "B"),
+            "precomputed_lm_hints_25hz": (_normal(draw, *latents), "B T"),
+        },
+        {
+            "encoder_hidden_states": "B T_enc",
+            "encoder_attention_mask": "B T_enc",
+            "context_latents": "B T",
+        },
+    )
+
+
+def _denoiser_graph(model: MusicModel, size: Lengths, draw: torch.Generator) -> Graph:
+    latents, config = _latents(model, size), model.transformer.config
+    encoded = (size.batch, size.text, config.encoder_hidden_size or config.hidden_size)
+    times = torch.linspace(0.9, 0.3, size.batch)
+    return _graph(
+        "dit_decoder",
+        DitDecoder(model.transformer),
+        {
+            "hidden_states": (_normal(draw, *latents), "B T"),
+            "timestep": (times, "B"),
+            "timestep_r": (times, "B"),
+            "attention_mask": (torch.ones(latents[:2]), "B T"),
+            "encoder_hidden_states": (_normal(draw, *encoded), "B T_enc"),
+            "encoder_attention_mask": (_with_padding(size.batch, size.text), "B T_enc"),
+            "context_latents": (_normal(draw, *latents[:2], 2 * latents[2]), "B T"),
+        },
+        {"vt": "B T"},
+    )
+
+
+def _code_graphs(model: MusicModel, size: Lengths, draw: torch.Generator) -> list[Graph]:
+    spec = model.spec
+    pooled = (size.batch, size.codes * spec.pool_window, spec.latent_channels)
+    codes = (size.batch, size.codes, model.audio_tokenizer.config.fsq_dim)
+    return [
         _graph(
             "audio_tokenizer",
             AudioTokenizer(model.audio_tokenizer),
-            {"hidden_states": (draw.normal(pooled), "B T_25hz")},
+            {"hidden_states": (_normal(draw, *pooled), "B T_25hz")},
             {"quantized": "B T_5hz", "indices": "B T_5hz"},
         ),
         _graph(
             "audio_detokenizer",
             AudioDetokenizer(model.audio_detokenizer),
-            {"quantized": (draw.normal(codes), "B T_5hz")},
+            {"quantized": (_normal(draw, *codes), "B T_5hz")},
             {"lm_hints_25hz": "B T_25hz"},
         ),
+    ]
+
+
+def _audio_graphs(model: MusicModel, size: Lengths, draw: torch.Generator) -> list[Graph]:
+    batch, frames, _ = _latents(model, size)
+    # Noise is no latent that a decoder has seen: encode some.
+    audio = 0.1 * _normal(draw, batch, 2, frames * model.spec.hop_length)
+    with torch.no_grad():
+        audible = model.vae.encode(audio)
+    return [
         _graph(
             "vae_decoder",
-            VaeDecoder(vae),
+            VaeDecoder(model.vae),
             {"latents": (audible, "B _ T")},
             {"audio": "B _ samples"},
+            free_phase=hasattr(model.vae, "spectrum"),
         ),
         _graph(
             "vae_encoder",
-            VaeEncoder(vae),
+            VaeEncoder(model.vae),
             {"audio": (audio, "B _ samples")},
             {"latents": "B _ T"},
         ),
+    ]
+
+
+def _text_graphs(model: MusicModel, size: Lengths, draw: torch.Generator) -> list[Graph]:
+    ids = torch.randint(
+        model.text_encoder.config.vocab_size, (size.batch, size.text), generator=draw
+    )
+    return [
         _graph(
             "qwen3_embedding_0p6",
             TextEncoder(model.text_encoder),
-            {
-                "input_ids": (ids, "B T"),
-                "attention_mask": (torch.ones_like(ids), "B T"),
-            },
+            {"input_ids": (ids, "B T"), "attention_mask": (torch.ones_like(ids), "B T")},
             {"last_hidden_state": "B T"},
         ),
         _graph(
             "qwen3_token_embedding_0p6",
-            TokenEmbedding(model.text_encoder),
+            TokenEmbedding(model.text_encoder.get_input_embeddings()),
             {"input_ids": (ids, "B T")},
             {"token_embeddings": "B T"},
         ),
     ]
 
 
-class _Draw:
-    def __init__(self, generator: torch.Generator) -> None:
-        self.generator = generator
-
-    def normal(self, shape: tuple[int, ...]) -> Tensor:
-        return torch.randn(shape, generator=self.generator)
-
-    def integers(self, shape: tuple[int, ...], limit: int) -> Tensor:
-        return torch.randint(limit, shape, generator=self.generator)
+def _normal(draw: torch.Generator, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=draw)
 
 
 def _with_padding(batch: int, length: int) -> Tensor:
@@ -368,7 +367,12 @@ def _with_padding(batch: int, length: int) -> Tensor:
 
 
 def _graph(
-    name: str, module: nn.Module, inputs: dict[str, tuple[Tensor, str]], outputs: dict[str, str]
+    name: str,
+    module: nn.Module,
+    inputs: dict[str, tuple[Tensor, str]],
+    outputs: dict[str, str],
+    *,
+    free_phase: bool = False,
 ) -> Graph:
     named = {key: axes for key, (_, axes) in inputs.items()} | outputs
     return Graph(
@@ -380,4 +384,5 @@ def _graph(
             key: {i: axis for i, axis in enumerate(axes.split()) if axis != "_"}
             for key, axes in named.items()
         },
+        free_phase=free_phase,
     )

@@ -39,7 +39,8 @@ class ProjectedGuidance:
         difference = difference * np.minimum(1.0, _NORM_THRESHOLD / _norm(difference))
         direction = towards / _norm(towards)
         parallel = np.sum(difference * direction, axis=_TIME_AXIS, keepdims=True) * direction
-        return (towards + (scale - 1.0) * (difference - parallel)).astype(np.float32)
+        guided: Latents = (towards + (scale - 1.0) * (difference - parallel)).astype(np.float32)
+        return guided
 
 
 def _norm(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -19,6 +19,7 @@ from diffusers.pipelines.ace_step.modeling_ace_step import (
     AceStepAudioTokenizer,
     AceStepConditionEncoder,
 )
+from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import Qwen3Model
@@ -53,7 +54,9 @@ class MusicModel:
 
     def modules(self) -> dict[str, nn.Module]:
         """The torch modules by component name, in folder order."""
-        return {f.name: m for f in fields(self) if isinstance(m := getattr(self, f.name), nn.Module)}
+        return {
+            f.name: m for f in fields(self) if isinstance(m := getattr(self, f.name), nn.Module)
+        }
 
     @property
     def silence(self) -> Tensor:
@@ -103,13 +106,14 @@ def save_model(model: MusicModel, folder: Path, *, dtype: torch.dtype = torch.fl
 
 def _save_component(module: Any, folder: Path, dtype: torch.dtype) -> None:
     state = {name: value.to(dtype).contiguous() for name, value in module.state_dict().items()}
+    folder.mkdir()
     if isinstance(module, Qwen3Model):
-        module.save_pretrained(folder, state_dict=state)
-        return
-    original = {name: value.dtype for name, value in module.state_dict().items()}
-    module.to(dtype)
-    module.save_pretrained(folder)
-    module.to(next(iter(original.values())))
+        module.config.save_pretrained(folder)
+        name = "model.safetensors"
+    else:
+        module.save_config(folder)
+        name = "diffusion_pytorch_model.safetensors"
+    save_file(state, folder / name, metadata={"format": "pt"})
 
 
 def _model_index(model: MusicModel) -> dict[str, Any]:
@@ -123,7 +127,10 @@ def _model_index(model: MusicModel) -> dict[str, Any]:
 def write_manifest(folder: Path) -> None:
     """Record sha256 and size of every file below `folder`."""
     files = {
-        path.relative_to(folder).as_posix(): {"sha256": sha256_of(path), "size_bytes": path.stat().st_size}
+        path.relative_to(folder).as_posix(): {
+            "sha256": sha256_of(path),
+            "size_bytes": path.stat().st_size,
+        }
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name not in (MANIFEST_NAME, "run.json")
     }
@@ -136,12 +143,15 @@ def verify_files(folder: Path) -> None:
     """
     path = folder / MANIFEST_NAME
     if not path.is_file():
-        raise ModelError(f"{folder} has no {MANIFEST_NAME}: it was not written by luthier, or in part.")
+        raise ModelError(
+            f"{folder} has no {MANIFEST_NAME}: luthier did not write it, or only in part."
+        )
     for name, record in read_json(path)["files"].items():
         file = folder / name
         if not file.is_file():
             raise ModelError(f"{file} is missing: the model folder is incomplete. Get it again.")
         if os.path.getsize(file) != record["size_bytes"] or sha256_of(file) != record["sha256"]:
             raise ModelError(
-                f"{file} is corrupted: its sha256 differs from {MANIFEST_NAME}. Get the model again."
+                f"{file} is corrupted: its sha256 is not the one in {MANIFEST_NAME}. "
+                "Get the model again."
             )

@@ -1,7 +1,7 @@
 """A request → music, on ONNX Runtime: prompts, conditions, noise, denoising, decoding. No torch.
 
-The noise is numpy's own (`default_rng(seed)`, PCG64): the same seed gives the same bytes on one machine,
-and another piece than the same seed in a torch pipeline.
+The noise is numpy's own (`default_rng(seed)`, PCG64): the same seed gives the same bytes on one
+machine, and another piece than the same seed in a torch pipeline.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from luthier.audio.decode import read_audio
 from luthier.errors import ModelError
 from luthier.music import conditioning, templates
+from luthier.music.mini import onnx_folder
 from luthier.music.request import MAX_SEED, TASKS_WITH_SOURCE, MusicRequest, resolve
 from luthier.music.sampler import Blend, Conditions, Plan, sample
 from luthier.music.schedule import step_times
@@ -59,17 +59,6 @@ class _Timer:
         self.seconds[name] = round(spent, 4)
 
 
-def built_in_model() -> Path:
-    """The folder of the model that ships with the package; `ModelError` when it was not packed."""
-    folder = Path(str(files("luthier.music"))) / "mini" / "onnx"
-    if not (folder / "manifest.json").is_file():
-        raise ModelError(
-            "the built-in model mini is not in this installation of luthier: install the released "
-            "wheel, or name a folder of exported graphs with --model."
-        )
-    return folder
-
-
 class MusicPipeline:
     """Generates with one exported model.
 
@@ -82,12 +71,15 @@ class MusicPipeline:
     """
 
     def __init__(self, folder: Path | None = None, threads: int | None = None) -> None:
-        self.folder = folder or built_in_model()
+        self.folder = folder or onnx_folder()
         self.graphs = Graphs(self.folder, threads)
         self.graphs.manifest.verified("luthier.json")
         self.spec: ModelSpec = load_spec(self.folder)
         self.tokenizer = load_tokenizer(self.graphs.manifest.verified("tokenizer.json"))
-        self.silence_latent = self.graphs.array("silence_latent.npy")
+        silence = self.graphs.array("silence_latent.npy")
+        if silence.shape[1] == 1:
+            silence = np.repeat(silence, self.spec.max_frames, axis=1)
+        self.silence_latent = silence
         self.null_condition = self.graphs.array("null_condition_emb.npy")
 
     def generate(self, request: MusicRequest, display: Display = SILENT) -> Generated:
@@ -133,8 +125,9 @@ class MusicPipeline:
     def _plan(self, request: MusicRequest, frames: int, source: Array | None) -> Plan:
         spec = self.spec
         quiet = conditioning.silence(self.silence_latent, frames)
-        plain = source is None or request.task == "text2music"
-        base = quiet if plain else conditioning.fit(source, self.silence_latent, frames)  # type: ignore[arg-type]
+        base = quiet
+        if source is not None:
+            base = conditioning.fit(source, self.silence_latent, frames)
         window = None
         if request.task in ("repaint", "lego"):
             window = conditioning.window_frames(
@@ -250,7 +243,8 @@ class MusicPipeline:
             return audio
 
         across = np.ascontiguousarray(latents.transpose(0, 2, 1))
-        return decode_tiled(run, across, self.spec.hop_length)[0]
+        audio: Array = decode_tiled(run, across, self.spec.hop_length)[0]
+        return audio
 
 
 def _finished(audio: Array) -> Array:

@@ -1,8 +1,8 @@
 """Everything a user can ask of a music model, defined once.
 
-Command-line flags, REST fields, forms and rows are derived from `MusicRequest`; a default, a range and
-an alias live here only. What depends on a model (its defaults, its longest duration) is settled by
-`resolve`.
+Command-line flags, REST fields, forms and rows are derived from `MusicRequest`; a default, a range
+and an alias live here only. What depends on a model (its defaults, its longest duration) is settled
+by `resolve`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From noise to latents: the flow-matching ODE in Euler steps, with guidance. Numpy and one graph."""
+"""From noise to latents: the flow-matching ODE in Euler steps, with guidance. Numpy, one graph."""
 
 from __future__ import annotations
 

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _TURBO_SHIFTS = (1.0, 2.0, 3.0)
-# The times that turbo weights were distilled at: eight-step schedules of shifts 1 to 3, and between.
+# The times that turbo weights were distilled at: eight-step schedules of shifts 1 to 3, and
+# between.
 _TURBO_TIMES = (
     *(1.0, 0.954545, 0.933333, 0.9, 0.875, 0.857143, 0.833333, 0.769231, 0.75, 0.666667),
     *(0.642857, 0.625, 0.545455, 0.5, 0.4, 0.375, 0.3, 0.25, 0.222222, 0.125),

@@ -36,6 +36,12 @@ class ModelSpec(BaseModel):
     default_steps: int = Field(gt=0, description="denoising steps")
     default_shift: float = Field(gt=0, description="timestep shift")
     default_guidance: float = Field(ge=1, description="classifier-free guidance scale; 1 is none")
+    timestep_mean: float = Field(
+        default=-0.4, description="of the logit of training times; ACE-Step 1.5's timestep_mu"
+    )
+    timestep_deviation: float = Field(
+        default=1.0, gt=0, description="of the same; ACE-Step 1.5's timestep_sigma"
+    )
     tasks: tuple[str, ...] = Field(default=("text2music",), description="tasks it was trained for")
 
     @property

@@ -1,7 +1,7 @@
 """A request in words: the exact strings that the text encoder was trained on.
 
-They are a wire format: a changed space is another prompt. Training, caching and playing all build them
-here.
+They are a wire format: a changed space is another prompt. Training, caching and playing all build
+them here.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class Manifest:
         self._checked: set[str] = set()
 
     def verified(self, relative: str) -> Path:
-        """The path of a listed file, once its size and sha256 (and its external data's) are right."""
+        """The path of a listed file, once its size and sha256 (and its sidecars') are right."""
         entry = self.graphs.get(relative) or self.files.get(relative)
         if entry is None:
             raise ModelError(

@@ -24,8 +24,8 @@ Tensors = dict[str, NDArray[Any]]
 class Graphs:
     """The graphs of one model folder by their contract names.
 
-    A session is opened at the first `run` of its graph, after its sha256 was checked, and kept until
-    `release`.
+    A session is opened at the first `run` of its graph, after its sha256 was checked, and kept
+    until `release`.
 
     Args:
         folder: holds manifest.json, the contracts and the graphs.
@@ -92,8 +92,9 @@ def open_session(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # Growing the arena in powers of two keeps up to half of it unused: ask for what is needed.
-    options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
+    # Waiting threads that spin take the processor from others, and from each other when cores are
+    # few.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

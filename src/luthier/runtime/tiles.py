@@ -17,8 +17,8 @@ _FADE_FRAMES = 8
 def decode_tiled(decode: Callable[[Array], Array], latents: Array, hop: int) -> Array:
     """Run `decode` ([1, C, t] → [1, 2, hop·t]) over `latents` [1, C, T] in tiles: [1, 2, hop·T].
 
-    A tile sees `OVERLAP_FRAMES` beyond its borders on each side. Neighbours are cross-faded over a few
-    frames at the border: a decoder that estimates phase need not agree with itself there.
+    A tile sees `OVERLAP_FRAMES` beyond its borders on each side. Neighbours are cross-faded over a
+    few frames at the border: a decoder that estimates phase need not agree with itself there.
     """
     total = latents.shape[2]
     if total <= TILE_FRAMES:

@@ -1,6 +1,7 @@
-"""What each step trains on, as a function of seed and step alone: no sampler state has to be saved.
+"""What each step trains on, as a function of seed and step alone: no sampler state to be saved.
 
-Tracks are shuffled anew for every pass; crops, noise and times come from a generator that is seeded per batch.
+Tracks are shuffled anew for every pass; crops, noise and times come from a generator that is seeded
+per batch.
 """
 
 from __future__ import annotations
@@ -64,14 +65,14 @@ def training_example(
     batch = _collate(rows, starts, frames, constants)
     if not constants.spec.is_turbo:  # turbo has its guidance in the weights: no null condition
         drop_conditions(batch, constants.null_condition, generator)
-    times = draw_timesteps(len(rows), constants.spec.is_turbo, generator)
+    times = draw_timesteps(constants.spec, len(rows), generator)
     return Example(batch, times, torch.randn(batch.music.shape, generator=generator))
 
 
 def validation_examples(
     entries: Sequence[Entry], constants: Constants, config: TrainConfig, levels: int = 4
 ) -> list[Example]:
-    """Every track's first crop at `levels` fixed times, with fixed noise: the same for each call."""
+    """Every track's first crop at `levels` fixed times, with fixed noise: always the same."""
     examples = []
     generator = torch.Generator().manual_seed(derived_seed(config.seed, "validation"))
     for at in range(0, len(entries), config.batch_size):

@@ -1,7 +1,8 @@
-"""Tracks → latents and encoded prompts on disk, once, so that a training step needs neither VAE nor text encoder.
+"""Tracks → latents and encoded prompts on disk, once: a step needs neither VAE nor text encoder.
 
-An entry is named by what it was made from (audio or prompt, and model), so folders can be shared by any number of runs,
-a changed caption encodes no audio again, and an interrupted pass goes on where it was.
+An entry is named by what it was made from (audio or prompt, and model), so folders can be shared by
+any number of runs, a changed caption encodes no audio again, and an interrupted pass goes on where
+it was.
 """
 
 from __future__ import annotations

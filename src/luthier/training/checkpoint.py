@@ -1,8 +1,9 @@
 """Checkpoints: a folder each, whole or absent, with all that an exact resume needs and no pickle.
 
-`epoch=E-step=N_lora/` holds the adapter in PEFT's format, `optimizer.safetensors` (AdamW's moments), `state.json`
-(step, configuration, what it was trained from, losses), `manifest.json` (sha256 of each file) and `run.json`. The
-learning rate, the place in the data and every random number follow from step and seed, so they need no saving.
+`epoch=E-step=N_lora/` holds the adapter in PEFT's format, `optimizer.safetensors` (both moments),
+`state.json` (step, configuration, what it was trained from, validation loss), `manifest.json`
+(sha256 of each file) and `run.json`. The learning rate, the place in the data and every random
+number follow from step and seed, so they need no saving.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from luthier.errors import RequestError
 from luthier.files import read_json
@@ -15,25 +15,21 @@ ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 MLP = ("gate_proj", "up_proj", "down_proj")
 
 # Adam's step on a weight has the size of the learning rate, whatever the gradient; what it does to
-# the output grows with the width (Yang et al., 2022). 1e-4 is customary at ACE-Step's width of 2048.
+# the output grows with the width (Yang et al., 2022). 1e-4 is customary at ACE-Step's width, 2048.
 _RATE_TIMES_WIDTH = 1e-4 * 2048
+_PEFT_NAMES = {"r": "rank", "lora_alpha": "alpha", "lora_dropout": "dropout"}
 
 
 class TrainConfig(BaseModel):
     """What a training run does. What may change on resuming is in `CHANGEABLE`."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    rank: int = Field(
-        default=16, ge=1, le=1024, validation_alias=AliasChoices("r"), description="of the adapter"
-    )
+    rank: int = Field(default=16, ge=1, le=1024, description="of the adapter")
     alpha: float = Field(
         # 8/√16 = 2, the scale of the customary rank 256, alpha 32: a rank can be changed by itself.
         default=8.0,
         gt=0,
-        validation_alias=AliasChoices("lora_alpha"),
         description="the adapter's weight: it counts alpha/√rank, without rsLoRA alpha/rank",
     )
     use_rslora: bool = Field(
@@ -43,7 +39,6 @@ class TrainConfig(BaseModel):
         default=0.0,
         ge=0,
         lt=1,
-        validation_alias=AliasChoices("lora_dropout"),
         description="share of the adapter's inputs that a step leaves out",
     )
     target_modules: tuple[str, ...] = Field(
@@ -107,7 +102,7 @@ CHANGEABLE = frozenset({"max_steps", "save_every", "keep", "device", "gradient_c
 def config_from(values: Mapping[str, Any]) -> TrainConfig:
     """Check `values` by field name (or peft's `r`, `lora_alpha`); raise one `RequestError`."""
     try:
-        return TrainConfig.model_validate(dict(values))
+        return TrainConfig.model_validate(_renamed(values))
     except ValidationError as error:
         raise RequestError(" ".join(_sentence(e) for e in error.errors())) from error
 
@@ -117,7 +112,11 @@ def read_config(path: Path) -> dict[str, Any]:
     values = read_json(path)
     if not isinstance(values, dict):
         raise RequestError(f"{path} should hold one JSON object of training settings.")
-    return values
+    return _renamed(values)
+
+
+def _renamed(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {_PEFT_NAMES.get(name, name): value for name, value in values.items()}
 
 
 def _sentence(error: Any) -> str:

@@ -132,7 +132,7 @@ def starting_point(checkpoints: Path, resume: bool | int, display: Display) -> C
 
 
 def saved_config(output_dir: Path, display: Display, resume: bool | int) -> Mapping[str, Any]:
-    """The configuration of the checkpoint that `resume` would go on from; empty when there is none."""
+    """The configuration of the checkpoint that `resume` would go on from, or nothing."""
     start = starting_point(output_dir / CHECKPOINTS, resume, display)
     return {} if start is None else start.state.config
 
@@ -170,8 +170,8 @@ def _check_same_run(
     if fixed:
         told = ", ".join(f"{key} was {saved[key]} and is {given[key]} now" for key in fixed)
         raise TrainingError(
-            f"{name} cannot go on with other settings: {told}. Only {', '.join(sorted(CHANGEABLE))} "
-            "may change; take another --exp-name."
+            f"{name} cannot go on with other settings: {told}. Take another --exp-name; only "
+            f"{', '.join(sorted(CHANGEABLE))} may change."
         )
     if "max_steps" in differing and config.schedule != "constant":
         display.say(

@@ -1,7 +1,8 @@
-"""LoRA adapters (Hu et al., 2021) by peft: put into a denoiser, saved and loaded in PEFT's own format."""
+"""LoRA adapters (Hu et al., 2021) by peft: put into a denoiser, saved and loaded as PEFT does."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
 PREFIX = "base_model.model."  # what PeftModel calls the model that it wraps
 _ADAPTER = "default"
+_STRENGTH = ("r", "lora_alpha", "use_rslora", "target_modules")
 
 
 class AdapterError(TrainingError):
@@ -57,17 +59,20 @@ def add_adapter(transformer: nn.Module, config: TrainConfig) -> list[tuple[str, 
 
 
 def save_adapter(transformer: nn.Module, folder: Path, base_name: str) -> None:
-    """Write `adapter_config.json` and `adapter_model.safetensors`, as `PeftModel` reads them."""
-    state = get_peft_model_state_dict(transformer)
-    tensors = {
-        PREFIX + name: value.detach().float().cpu().contiguous() for name, value in state.items()
-    }
-    save_file(tensors, folder / WEIGHTS_NAME, metadata={"format": "pt"})
+    """Write `adapter_config.json` and `adapter_model.safetensors`, as `PeftModel` reads them.
+
+    diffusers reads the file as well: `transformer.load_lora_adapter(…, prefix="base_model.model")`.
+    """
     config = transformer.peft_config[_ADAPTER].to_dict()  # type: ignore[union-attr,index]
     config |= {"inference_mode": True, "base_model_name_or_path": base_name, "peft_type": "LORA"}
-    write_json(
-        folder / CONFIG_NAME, {name: _plain(value) for name, value in sorted(config.items())}
-    )
+    plain = {name: _plain(value) for name, value in sorted(config.items())}
+    state = get_peft_model_state_dict(transformer)
+    tensors = {PREFIX + name: t.detach().float().cpu().contiguous() for name, t in state.items()}
+    # Without these diffusers takes alpha for the rank, and the adapter has another strength.
+    settings = {PREFIX + name: plain[name] for name in _STRENGTH}
+    metadata = {"format": "pt", "lora_adapter_metadata": json.dumps(settings)}
+    save_file(tensors, folder / WEIGHTS_NAME, metadata=metadata)
+    write_json(folder / CONFIG_NAME, plain)
 
 
 def load_adapter(transformer: nn.Module, folder: Path) -> list[tuple[str, nn.Parameter]]:
@@ -97,11 +102,11 @@ def copy_weights(
     expected = {name: tuple(value.shape) for name, value in parameters}
     found = {name: tuple(value.shape) for name, value in weights.items()}
     if expected != found:
-        differing = sorted(set(expected.items()) ^ set(found.items()))
+        name = min(expected.items() ^ found.items())[0]
         raise AdapterError(
-            f"the adapter {folder} does not fit this model: {differing[0][0]} has shape "
-            f"{found.get(differing[0][0], 'none')} there and {expected.get(differing[0][0], 'none')} "
-            "here. Was it trained on another model?"
+            f"the adapter {folder} does not fit this model: {name} has shape "
+            f"{found.get(name, 'none')} there and {expected.get(name, 'none')} here. "
+            "Was it trained on another model?"
         )
     with torch.no_grad():
         for name, value in parameters:

@@ -1,7 +1,7 @@
-"""Base model + LoRA adapter → a model of its own, in the same layout: no adapter is needed to play it.
+"""Base model + LoRA adapter → a model of its own, in the same layout: it plays without adapter.
 
-W' = W + scale·B·A (Hu et al., 2021), with scale = alpha/rank, or alpha/√rank with rsLoRA (Kalajdzievski, 2023). The model
-is never instantiated: tensors go from file to file.
+W' = W + scale·B·A (Hu et al., 2021), with scale = alpha/rank, or alpha/√rank with rsLoRA
+(Kalajdzievski, 2023). The model is never instantiated: tensors go from file to file.
 """
 
 from __future__ import annotations
@@ -193,12 +193,11 @@ def _refuse_output(output_dir: Path, *inputs: Path) -> None:
     for source in inputs:
         if output_dir.resolve() in (source.resolve(), *source.resolve().parents):
             raise MergeError(f"{output_dir} holds {source}, which is read: choose another folder.")
-    if output_dir.is_dir() and any(output_dir.iterdir()):
-        if not (output_dir / SPEC_NAME).is_file():
-            raise MergeError(
-                f"{output_dir} holds other files and would be replaced: choose an empty or new "
-                "folder."
-            )
+    foreign = output_dir.is_dir() and not (output_dir / SPEC_NAME).is_file()
+    if foreign and any(output_dir.iterdir()):
+        raise MergeError(
+            f"{output_dir} holds other files and would be replaced: choose an empty or new folder."
+        )
 
 
 def _copy_rest(base_dir: Path, folder: Path) -> None:

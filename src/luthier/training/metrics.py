@@ -1,4 +1,4 @@
-"""The loss curve on disk: one JSON object a line and step, which a resumed run continues without a seam."""
+"""The loss curve on disk: a JSON object a line and step, which a resumed run goes on with."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from luthier.files import make_folder, write_text
 class Metrics:
     """Appends rows to a file that first loses every row after `step`.
 
-    A row has: step, loss, learning_rate, gradient_norm (before clipping), seconds (of the step) and, on the steps
-    that saved a checkpoint, validation_loss.
+    A row has: step, loss, learning_rate, gradient_norm (before clipping), seconds (it took) and, on
+    the steps that saved a checkpoint, validation_loss.
     """
 
     def __init__(self, path: Path, step: int) -> None:

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from luthier.music.denoiser import denoise
 from luthier.music.schedule import step_times
+from luthier.music.spec import ModelSpec
 
 CONDITION_DROPOUT = 0.15
-_LOGIT_MEAN, _LOGIT_DEVIATION = -0.4, 1.0
 _TURBO_STEPS, _TURBO_SHIFT = 8, 3.0
 
 
@@ -34,15 +34,13 @@ class Batch:
     context: Tensor  # (B, T, 2·C) source latents and chunk mask
 
 
-def draw_timesteps(count: int, is_turbo: bool, generator: torch.Generator) -> Tensor:
-    """Times (count,) by the law of the model: logit-normal, or the eight times that turbo was
-    distilled at.
-    """
-    if is_turbo:
+def draw_timesteps(spec: ModelSpec, count: int, generator: torch.Generator) -> Tensor:
+    """Times (count,) by the law of the model: logit-normal, or those of turbo's distillation."""
+    if spec.is_turbo:
         times = torch.from_numpy(step_times(_TURBO_STEPS, _TURBO_SHIFT, is_turbo=True)).float()
         return times[torch.randint(len(times), (count,), generator=generator)]
     normal = torch.randn(count, generator=generator)
-    return torch.sigmoid(_LOGIT_MEAN + _LOGIT_DEVIATION * normal)
+    return torch.sigmoid(spec.timestep_mean + spec.timestep_deviation * normal)
 
 
 def drop_conditions(batch: Batch, null: Tensor, generator: torch.Generator) -> None:

@@ -16,8 +16,8 @@ from luthier.music.spec import load_spec
 from luthier.progress import SILENT
 from luthier.training.checkpoint import CHECKPOINTS
 from luthier.training.config import TrainConfig
-from luthier.training.lora import add_adapter
 from luthier.training.loop import device_of, starting_point
+from luthier.training.lora import add_adapter
 
 
 @dataclass(frozen=True)

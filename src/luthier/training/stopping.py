@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a run between two steps, so that it can save; a second Ctrl-C ends it at once."""
+"""Ctrl-C and SIGTERM end a run between two steps, so that it can save; a second one ends it now."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
+from typing import Any
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -24,7 +25,7 @@ class StopRequest:
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Catch the signals until the block ends. Outside the main thread signals are not ours to catch."""
+    """Catch the signals until the block ends; outside the main thread nothing can be caught."""
     asked = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield asked
@@ -34,11 +35,11 @@ def stop_requests() -> Iterator[StopRequest]:
         asked.signal = number
         signal.signal(number, before[number])
 
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in _SIGNALS}
     for number in _SIGNALS:
         signal.signal(number, note)
     try:
         yield asked
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number in _SIGNALS:
+            signal.signal(number, before[number])

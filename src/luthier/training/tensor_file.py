@@ -1,6 +1,7 @@
 """Rewrite a safetensors file tensor by tensor, so that memory holds one tensor and not the model.
 
-The format: eight bytes with the header's length, a JSON header (name → dtype, shape, place), the tensors' bytes.
+The format: eight bytes with the header's length, a JSON header (name → dtype, shape, place), and
+the tensors' bytes.
 """
 
 from __future__ import annotations

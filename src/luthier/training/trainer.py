@@ -1,7 +1,8 @@
 """The training loop: LoRA by flow matching, with checkpoints from which a run goes on bit for bit.
 
-Step n depends on the weights before it, the seed and n, on nothing else: on the CPU, with the same number of threads, a
-run that was killed and resumed has the loss curve of one that was not, number for number.
+Step n depends on the weights before it, the seed and n, on nothing else: on the CPU, with the same
+number of threads, a run that was killed and resumed has the loss curve of one that was not, number
+for number.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Attention for export: diffusers' ACE-Step attention in operations that every ONNX opset has."""
+"""Attention in elementary operations: what exports to any ONNX opset and trains fast on a CPU."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class _PlainAttention:
 
 
 def _rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotary positions on (B, L, heads, dim), Qwen's layout: the two halves of `dim` form the pairs."""
+    """Rotary positions on (B, L, heads, dim), Qwen's layout: the halves of `dim` form the pairs."""
     cos, sin = (part[None, :, None, :] for part in rotary)
     half = x.shape[-1] // 2
     turned = torch.cat([-x[..., half:], x[..., :half]], dim=-1)

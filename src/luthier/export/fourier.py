@@ -1,8 +1,9 @@
-"""The autoencoder's Fourier transforms, as they are exported: two small matrix products for each large one.
+"""The autoencoder's Fourier transforms for export: two small matrix products for each large one.
 
-A transform of N = P·Q points is P-point transforms, a twist, and Q-point transforms (Cooley & Tukey, 1965).
-Against products with N × N/2 matrices that is a tenth of the arithmetic, and tables of kilobytes instead of
-megabytes. The result is that of `luthier.music.autoencoder.Spectrum`, which training uses.
+A transform of N = P·Q points is P-point transforms, a twist, and Q-point transforms (Cooley & Tukey
+1965). Against products with N × N/2 matrices that is a tenth of the arithmetic, and tables of
+kilobytes, not megabytes. The result is that of `luthier.music.autoencoder.Spectrum`, which training
+uses.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import copy
 import math
 from typing import Any
 
-import torch  # noqa: TID253 - training side
-from torch import Tensor, nn  # noqa: TID253
+import torch
+from torch import Tensor, nn
 
 from luthier.music.autoencoder import Spectrum
 
@@ -21,7 +22,18 @@ EXACT = "exact_"
 
 
 class FactoredSpectrum(nn.Module):
-    """Does what `Spectrum` does. Inside, bin k = k1 + P·k2 lies at [k1, k2] of a P × (Q/2 + 1) grid."""
+    """Does what `Spectrum` does. Bin k = k1 + P·k2 lies at [k1, k2] of a P × (Q/2 + 1) grid."""
+
+    exact_first: Tensor
+    exact_twist_cos: Tensor
+    exact_twist_sin: Tensor
+    exact_last_cos: Tensor
+    exact_last_sin: Tensor
+    exact_back: Tensor
+    exact_back_cos: Tensor
+    exact_back_sin: Tensor
+    exact_weight: Tensor
+    exact_window: Tensor
 
     def __init__(self, plain: Spectrum) -> None:
         super().__init__()
@@ -45,7 +57,7 @@ class FactoredSpectrum(nn.Module):
         self._table("window", plain._window(torch.zeros(1)))
 
     def _table(self, name: str, values: Tensor) -> None:
-        self.register_buffer(EXACT + name, values.to(torch.float32), persistent=False)
+        self.register_buffer(EXACT + name, values.to(torch.float32))
 
     def _to_grid(self, spectrum: Tensor) -> Tensor:
         """(…, bins) → (…, P, Q/2 + 1); what is beyond the last bin is zero."""
