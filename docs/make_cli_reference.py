@@ -29,8 +29,8 @@ def reference() -> str:
             os.environ["COLUMNS"] = before
     return (
         "# Commands\n\nGenerated from the program by `make fix`. Exit codes: 0 done, 1 it could "
-        "not be done, 2 the request was wrong (or, for `curate`, some files failed), 3 a licence is "
-        "missing, 130 interrupted.\n\n" + "\n".join(pages)
+        "not be done, 2 the request was wrong (or, for `curate`, some files failed), 3 a licence "
+        "is missing, 130 interrupted.\n\n" + "\n".join(pages)
     )
 
 

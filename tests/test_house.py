@@ -17,7 +17,7 @@ PACKAGE = ROOT / "src" / "luthier"
 HEAVY = {"torch", "transformers", "diffusers", "peft", "accelerate", "datasets", "onnx"}
 TORCH_FREE = ("audio", "dataset", "runtime", "report", "cli")
 # In a family's folder only these may import torch at module level.
-TRAINING_SIDE = {"model", "graphs", "autoencoder", "denoiser"}
+TRAINING_SIDE = {"model", "graphs", "autoencoder", "denoiser", "attention"}
 # package -> packages of luthier it may import; the top-level modules are free for all.
 MAY_IMPORT = {
     "audio": set(),

@@ -4,6 +4,7 @@ is.
 
 from __future__ import annotations
 
+import math
 import random
 from pathlib import Path
 from typing import Any
@@ -141,8 +142,24 @@ def build_model(tokenizer: Tokenizer, codec: Path, seed: int = 0) -> MusicModel:
         settled = vae.encode(quiet).transpose(1, 2)
         # Silence is the same in every frame once the edges are passed, so one middle frame stands
         # for all.
-        model.silence.copy_(settled[:, 100:101].expand(1, frames, latent))
+        code = time_code(frames, latent, SPEC.frames_per_second)
+        model.silence.copy_(settled[:, 100:101] + code)
     return model
+
+
+def time_code(frames: int, channels: int, frames_per_second: float) -> torch.Tensor:
+    """What makes one frame of silence differ from the next: slow waves, (frames, channels).
+
+    Rotary attention knows distances only. In pure noise over a constant source nothing says how
+    far a frame is from the start, so no tempo can be settled there. The waves run at the rates of
+    beats and of bars at 60 to 140 beats a minute, sine and cosine each.
+    """
+    pairs = channels // 4
+    beats = torch.linspace(1.0, 140 / 60, pairs)
+    bars = torch.linspace(0.25, 140 / 180, pairs)
+    hertz = torch.cat([beats, bars])
+    phase = 2 * math.pi * hertz * torch.arange(frames)[:, None] / frames_per_second
+    return torch.cat([torch.sin(phase), torch.cos(phase)], dim=1)
 
 
 def _initialise(model: MusicModel) -> None:

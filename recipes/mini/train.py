@@ -26,16 +26,23 @@ from luthier.music.denoiser import encode_conditions
 from luthier.music.model import MusicModel, save_model
 from luthier.music.templates import lyrics_text
 from luthier.progress import Display
-from luthier.training.objective import Batch, draw_timesteps, drop_conditions, flow_loss
+from luthier.training.objective import (
+    Batch,
+    draw_timesteps,
+    drop_conditions,
+    mean_square,
+    velocity_error,
+)
 
 from .build import prompt_for
+from .hearing import Hearing
 
 TRAINED = ("transformer", "condition_encoder", "text_encoder")
 _COVER_FROM_STEP = 1500  # the tokenizer needs a while before its hints say anything
 _LYRICS = lyrics_text("")
 _FACTS = re.compile(r"- bpm: (?P<bpm>\S+)\n(?:.*\n)- keyscale: (?P<key>.+)\n")
 _KEYS = [Key(tonic=tonic, mode=mode).name for tonic in range(12) for mode in ("major", "minor")]
-_FACTS_WEIGHT = 0.1
+_FACTS_WEIGHT, _KEY_WEIGHT, _BEAT_WEIGHT = 0.1, 1.0, 0.7
 
 
 @dataclass(frozen=True)
@@ -87,7 +94,7 @@ class Facts(nn.Module):
 
 
 class Sampler:
-    """Draws batches: crops that begin on a bar line, captions, a task."""
+    """Draws batches: crops that begin with a phrase, captions, a task."""
 
     def __init__(
         self, model: MusicModel, latents: NDArray[np.float16], labels: list[dict[str, Any]]
@@ -108,7 +115,7 @@ class Sampler:
             index = rng.randrange(len(self.latents))
             row = self.labels[index] | {"task": task}
             clip = torch.from_numpy(self.latents[index].astype(np.float32))
-            start = self._bar_start(row, frames, len(clip), rng)
+            start = self._phrase_start(row, frames, len(clip), rng)
             music[i] = clip[start : start + frames]
             other = rng.randrange(len(clip) - references.shape[1] + 1)
             references[i] = clip[other : other + references.shape[1]]
@@ -120,11 +127,12 @@ class Sampler:
         context = torch.cat([source, chunk], dim=-1)
         return Batch(music, torch.ones(size, frames), states, mask, context), prompts
 
-    @staticmethod
-    def _bar_start(row: dict[str, Any], frames: int, total: int, rng: random.Random) -> int:
-        bar = 50.0 * row["timesignature"] * 60.0 / row["bpm"]
-        last = int((total - frames) / bar)
-        return round(rng.randint(0, max(0, last)) * bar)
+    def _phrase_start(
+        self, row: dict[str, Any], frames: int, total: int, rng: random.Random
+    ) -> int:
+        """The first frame of a four-bar phrase: where the progression is back at the tonic."""
+        phrase = 4 * row["timesignature"] * 60.0 / row["bpm"] * self.model.spec.frames_per_second
+        return round(rng.randint(0, int((total - frames) / phrase)) * phrase)
 
     def _context(self, music: Tensor, task: str, rng: random.Random) -> tuple[Tensor, Tensor]:
         """Source latents and chunk mask of a task, as in playing."""
@@ -196,8 +204,10 @@ class Trainer:
     def run(self, sampler: Sampler, display: Display) -> None:
         """Train until the plan's last step, saving as it goes."""
         self._resume()
+        sample = torch.from_numpy(sampler.latents[:256].astype(np.float32))
+        hearing = Hearing(self.model.vae, sample)
         null = self.model.condition_encoder.null_condition_emb
-        smooth = code_smooth = 0.0
+        shown: dict[str, float] = {}
         # On a CPU in bfloat16 plain products train several times faster than the fused attention.
         plain = plain_attention(self.played)
         with plain, display.task("mini", self.plan.steps) as task:
@@ -212,21 +222,20 @@ class Trainer:
                     drop_conditions(batch, null, generator)
                     times = draw_timesteps(self.model.spec, len(music), generator)
                     noise = torch.randn(music.shape, generator=generator)
-                    loss = flow_loss(self.model.transformer, batch, times, noise)
+                    error = velocity_error(self.model.transformer, batch, times, noise)
+                loss = mean_square(error, batch.frame_mask)
+                key_loss, beat_loss = hearing.loss(times[:, None, None] * error)
+                with torch.autocast("cpu", torch.bfloat16):
                     code_loss = tokenizer_loss(self.model, music[:4])
-                self._update(loss + _FACTS_WEIGHT * told, code_loss)
-                smooth = 0.98 * smooth + 0.02 * loss.item() if smooth else loss.item()
-                code_smooth = (
-                    0.98 * code_smooth + 0.02 * code_loss.item()
-                    if code_smooth
-                    else code_loss.item()
-                )
+                heard = _FACTS_WEIGHT * told + _KEY_WEIGHT * key_loss + _BEAT_WEIGHT * beat_loss
+                self._update(loss + heard, code_loss)
+                parts = {"loss": loss, "codes": code_loss, "facts": told}
+                for name, value in (parts | {"key": key_loss, "beat": beat_loss}).items():
+                    shown[name] = 0.98 * shown.get(name, value.item()) + 0.02 * value.item()
                 self.step += 1
-                task.advance(
-                    note=f"loss {smooth:.4f} codes {code_smooth:.4f} facts {told.item():.3f}"
-                )
+                task.advance(note=" ".join(f"{n} {v:.3f}" for n, v in shown.items()))
                 if self.step % self.plan.save_every == 0 or self.step == self.plan.steps:
-                    self.losses.append((self.step, smooth))
+                    self.losses.append((self.step, shown["loss"]))
                     self.save()
 
     def _update(self, loss: Tensor, code_loss: Tensor) -> None:
@@ -274,7 +283,9 @@ class Trainer:
         if not path.is_file():
             return
         state = torch.load(path, weights_only=True)
+        silence = self.model.silence.clone()
         self.played.load_state_dict(state["played"])
+        self.model.silence.copy_(silence)
         self.codes.load_state_dict(state["codes"])
         if "facts" in state:
             self.facts.load_state_dict(state["facts"])

@@ -59,6 +59,7 @@ def write_run(
     config: Mapping[str, Any] | None = None,
     seeds: Mapping[str, int] | None = None,
     licences: Iterable[str] = (),
+    name: str | None = None,
 ) -> Path:
     """Write the record of `artefact` (a file or a folder that exists).
 
@@ -69,13 +70,14 @@ def write_run(
         config: the resolved configuration, JSON-serialisable.
         seeds: every random seed that was used, by name.
         licences: the licences of the material that went in.
+        name: what the artefact will be called, while it still has a temporary name.
     """
     path = run_path(artefact)
     write_json(
         path,
         {
             "stage": stage,
-            "artefact": artefact.name,
+            "artefact": name or artefact.name,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "command": sys.argv,
             "inputs": [input_record(i) if isinstance(i, Path) else dict(i) for i in inputs],

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import random
+import resource
 import shutil
 import signal
 import threading
@@ -19,7 +20,7 @@ import torch
 from killed_run import run as killed_run
 from safetensors.torch import load_file
 
-from luthier.errors import TrainingError
+from luthier.errors import LuthierError, TrainingError
 from luthier.progress import Display
 from luthier.training.checkpoint import find_checkpoints, step_of
 from luthier.training.config import TrainConfig
@@ -236,9 +237,8 @@ def test_without_resume_nothing_is_overwritten(
 def test_what_would_make_it_another_run_is_refused(
     whole: Path, tmp_path: Path, sources: tuple[Path, Path, Path], config: Make
 ) -> None:
-    from tiny_tracks import make_dataset
-
     from tiny import make_tiny_model
+    from tiny_tracks import make_dataset
 
     model, dataset, cache = sources
     with pytest.raises(TrainingError, match="rank was 4 and is 8 now"):
@@ -261,6 +261,29 @@ def test_two_runs_in_one_folder(
         pytest.raises(TrainingError, match="another run is training"),
     ):
         train(*sources[:2], tmp_path / "run", config(), cache_dir=sources[2])
+
+
+def test_a_disk_that_takes_no_more(
+    whole: Path, tmp_path: Path, sources: tuple[Path, Path, Path], config: Make
+) -> None:
+    model, dataset, cache = sources
+    folder = tmp_path / "run"
+    train(model, dataset, folder, config(max_steps=12), resume=False, cache_dir=cache)
+    shutil.rmtree(find_checkpoints(folder / "checkpoints")[-1])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        # Only the optimiser's file is larger than this: the save breaks in its middle.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+        with pytest.raises(LuthierError, match="cannot be written"):
+            train(model, dataset, folder, config(), resume=True, cache_dir=cache)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert [step_of(p) for p in find_checkpoints(folder / "checkpoints")] == [4, 8]
+    assert not list((folder / "checkpoints").glob(".*"))
+    train(model, dataset, folder, config(), resume=True, cache_dir=cache)
+    assert_same_run(folder, whole)
 
 
 def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:

@@ -97,6 +97,7 @@ def build_dataset(
             config=config,
             seeds={"split": seed},
             licences=licences,
+            name=output_dir.name,
         )
     return summary
 

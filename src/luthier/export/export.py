@@ -16,7 +16,7 @@ from luthier.export.fourier import with_factored_spectrum
 from luthier.export.graph_file import MINIMUM_OPSET, Exporter, GraphError, to_onnx
 from luthier.export.parity import Parity, check, compare
 from luthier.export.precision import PRECISIONS, Precision, lowered, precision_of
-from luthier.files import atomic_folder, read_json, write_json
+from luthier.files import atomic_folder, read_json
 from luthier.music.graphs import Graph, Lengths, graphs_of
 from luthier.music.model import MusicModel, load_model
 from luthier.music.spec import save_spec
@@ -172,6 +172,11 @@ def _write_run(folder: Path, output: Path, source: Path, config: dict[str, Any])
     licences = []
     if (source / "run.json").is_file():
         licences = read_json(source / "run.json").get("licences", [])
-    path = write_run(folder, stage="export", inputs=[source], config=config, licences=licences)
-    # The folder still has its temporary name.
-    write_json(path, read_json(path) | {"artefact": output.name})
+    write_run(
+        folder,
+        stage="export",
+        inputs=[source],
+        config=config,
+        licences=licences,
+        name=output.name,
+    )

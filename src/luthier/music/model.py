@@ -8,6 +8,8 @@ differ only in what the files say.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import Qwen3Model
+from transformers.utils import logging as transformers_logging
 
 from luthier.errors import ModelError
 from luthier.files import atomic_folder, existing_folder, read_json, sha256_of, write_json
@@ -81,13 +84,26 @@ def load_model(folder: Path, *, verify: bool = True) -> MusicModel:
         if not (folder / name / "config.json").is_file():
             raise ModelError(f"{folder} has no {name}/: it is not a complete music model.")
         try:
-            parts[name] = kind.from_pretrained(
-                folder / name, torch_dtype=torch.float32, local_files_only=True
-            ).eval()
+            with _no_progress_bar():
+                parts[name] = kind.from_pretrained(
+                    folder / name, torch_dtype=torch.float32, local_files_only=True
+                ).eval()
         except (OSError, ValueError, RuntimeError) as error:
             raise ModelError(f"{folder / name} cannot be loaded: {error}") from error
     parts["tokenizer"] = Tokenizer.from_file(str(folder / "tokenizer" / "tokenizer.json"))
     return MusicModel(spec=spec, vae=autoencoder_from(folder / "vae"), **parts)
+
+
+@contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    # transformers draws a bar even for a file of a megabyte; luthier has its own display.
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
 
 
 def save_model(model: MusicModel, folder: Path, *, dtype: torch.dtype = torch.float32) -> None:

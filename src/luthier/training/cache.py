@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialised
 from torch import Tensor
 
 from luthier.audio.decode import read_audio
@@ -183,7 +183,8 @@ def _ensure(path: Path, make: Callable[[], dict[str, Tensor]]) -> None:
         if not torch.isfinite(value).all():
             raise TrainingError(f"the model makes {name} that are no numbers (NaN) of it.")
     with atomic_file(path) as temporary:
-        save_file(tensors, temporary, metadata={"sha256": _content(tensors)})
+        # Python writes the bytes: of a full disk safetensors tells in an error of its own.
+        temporary.write_bytes(serialised(tensors, metadata={"sha256": _content(tensors)}))
 
 
 def _is_whole(path: Path) -> bool:

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialised
 from torch import nn
 
 from luthier.errors import LuthierError, TrainingError
@@ -84,18 +85,18 @@ def save_checkpoint(
             for name, parameter in parameters
             for moment in _MOMENTS
         }
-        save_file(moments, temporary / OPTIMIZER_NAME)
+        (temporary / OPTIMIZER_NAME).write_bytes(serialised(moments))
         write_json(temporary / STATE_NAME, asdict(state))
         write_manifest(temporary)
-        record = write_run(
+        write_run(
             temporary,
             stage="train",
             inputs=state.origin.inputs,
             config=state.config,
             seeds={"train": state.config["seed"]},
             licences=state.origin.licences,
+            name=path.name,
         )
-        write_json(record, read_json(record) | {"artefact": path.name})
     return path
 
 

@@ -82,6 +82,7 @@ def train(
     """
     started = time.monotonic()
     existing_folder(dataset_dir, "data set")
+    existing_folder(model_dir, "model folder")
     with sole_user(output_dir):
         checkpoints = output_dir / CHECKPOINTS
         remove_leftovers(checkpoints)

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialised
 from torch import Tensor, nn
 
 from luthier.errors import LuthierError, TrainingError
@@ -71,7 +72,7 @@ def save_adapter(transformer: nn.Module, folder: Path, base_name: str) -> None:
     # Without these diffusers takes alpha for the rank, and the adapter has another strength.
     settings = {PREFIX + name: plain[name] for name in _STRENGTH}
     metadata = {"format": "pt", "lora_adapter_metadata": json.dumps(settings)}
-    save_file(tensors, folder / WEIGHTS_NAME, metadata=metadata)
+    (folder / WEIGHTS_NAME).write_bytes(serialised(tensors, metadata=metadata))
     write_json(folder / CONFIG_NAME, plain)
 
 

@@ -258,15 +258,14 @@ def _write_card(path: Path, name: str, base: str, adapter_dir: Path, scale: floa
 def _write_record(
     folder: Path, output: Path, base: Path, adapter: Path, scale: float, storage: Storage
 ) -> None:
-    record = write_run(
+    write_run(
         folder,
         stage="merge",
         inputs=[input_record(base), input_record(adapter)],
         config={"scale": scale, "storage": storage},
         licences=[*_licences(base), *_licences(adapter)],
+        name=output.name,
     )
-    # The folder still has its temporary name.
-    write_json(record, read_json(record) | {"artefact": output.name})
 
 
 def _licences(folder: Path) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from luthier.errors import StorageError
 from luthier.files import make_folder, write_text
 
 
@@ -23,12 +24,19 @@ class Metrics:
         rows = [row for row in read_metrics(path) if row["step"] <= step]
         make_folder(path.parent)
         write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
-        self._stream = path.open("a", encoding="utf-8")
+        self._stream = path.open("ab", buffering=0)
 
     def append(self, row: dict[str, Any]) -> None:
         """Add a row; it is in the file when this returns, whatever happens to the process."""
-        self._stream.write(json.dumps(row, allow_nan=False) + "\n")
-        self._stream.flush()
+        line = (json.dumps(row, allow_nan=False) + "\n").encode()
+        try:
+            written = self._stream.write(line)
+        except OSError as error:
+            raise StorageError(
+                f"{self.path} cannot be written: {error.strerror}. Free some space, then --resume."
+            ) from error
+        if written != len(line):
+            raise StorageError(f"{self.path} was written in part: is the disk full?")
 
     def settle(self) -> None:
         """Wait until the rows are on the disk: a checkpoint must not be newer than its curve."""

@@ -55,8 +55,8 @@ def drop_conditions(batch: Batch, null: Tensor, generator: torch.Generator) -> N
     )
 
 
-def flow_loss(transformer: object, batch: Batch, times: Tensor, noise: Tensor) -> Tensor:
-    """Mean squared velocity error over the real frames: a scalar."""
+def velocity_error(transformer: object, batch: Batch, times: Tensor, noise: Tensor) -> Tensor:
+    """Predicted minus true velocity, (B, T, C) in float32."""
     t = times[:, None, None]
     noisy = t * noise + (1 - t) * batch.music
     velocity = denoise(
@@ -69,5 +69,14 @@ def flow_loss(transformer: object, batch: Batch, times: Tensor, noise: Tensor) -
         batch.encoder_mask,
         batch.context,
     )
-    error = (velocity.float() - (noise - batch.music)).square().mean(dim=-1)
-    return (error * batch.frame_mask).sum() / batch.frame_mask.sum()
+    return velocity.float() - (noise - batch.music)
+
+
+def mean_square(error: Tensor, frame_mask: Tensor) -> Tensor:
+    """Mean of squares over the real frames of (B, T, C): a scalar."""
+    return (error.square().mean(dim=-1) * frame_mask).sum() / frame_mask.sum()
+
+
+def flow_loss(transformer: object, batch: Batch, times: Tensor, noise: Tensor) -> Tensor:
+    """Mean squared velocity error over the real frames: a scalar."""
+    return mean_square(velocity_error(transformer, batch, times, noise), batch.frame_mask)

@@ -1,0 +1,71 @@
+"""The built-in model: small, whole, and playing as promised."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from luthier.errors import ModelError
+from luthier.music.mini import onnx_folder, torch_folder
+from luthier.music.model import load_model
+from luthier.music.pipeline import MusicPipeline
+from luthier.music.request import request_from
+from luthier.music.spec import load_spec
+
+MAX_BYTES = 40_000_000
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> MusicPipeline:
+    return MusicPipeline()
+
+
+def made(pipeline: MusicPipeline, seed: int, seconds: float = 4.0) -> np.ndarray:
+    request = request_from(
+        {"prompt": "pop, piano, drums", "bpm": 100, "duration": seconds, "seed": seed}
+    )
+    return pipeline.generate(request).audio
+
+
+def test_all_of_it_is_small() -> None:
+    files = [p for f in (torch_folder(), onnx_folder()) for p in f.rglob("*") if p.is_file()]
+    assert sum(path.stat().st_size for path in files) <= MAX_BYTES
+
+
+def test_both_halves_are_one_model_and_whole() -> None:
+    model = load_model(torch_folder())
+    assert model.spec == load_spec(onnx_folder())
+    silence = np.load(onnx_folder() / "silence_latent.npy").astype(np.float32)
+    np.testing.assert_allclose(model.silence[:, : silence.shape[1]].numpy(), silence, atol=2e-3)
+
+
+def test_same_seed_same_bytes_another_seed_another_clip(pipeline: MusicPipeline) -> None:
+    def digest(audio: np.ndarray) -> str:
+        return hashlib.sha256(audio.tobytes()).hexdigest()
+
+    assert digest(made(pipeline, 1)) == digest(made(pipeline, 1))
+    assert digest(made(pipeline, 1)) != digest(made(pipeline, 2))
+
+
+@pytest.mark.parametrize("seed", [3, 4])
+def test_clips_are_sound(pipeline: MusicPipeline, seed: int) -> None:
+    audio = made(pipeline, seed)
+    assert audio.shape == (2, 4 * pipeline.spec.sample_rate)
+    assert np.isfinite(audio).all()
+    assert float(np.abs(audio).max()) < 0.95
+    assert float(np.sqrt(np.mean(audio**2))) > 0.01
+
+
+def test_a_corrupted_graph_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "onnx"
+    shutil.copytree(onnx_folder(), folder)
+    path = folder / "dit_decoder.onnx"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(data)
+    with pytest.raises(ModelError, match=r"dit_decoder\.onnx"):
+        made(MusicPipeline(folder), 1)
