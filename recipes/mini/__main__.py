@@ -15,7 +15,7 @@ import torch
 from tokenizers import Tokenizer
 
 from luthier.export.export import export_model
-from luthier.files import write_json
+from luthier.files import read_json, write_json
 from luthier.music.autoencoder import MiniAutoencoder, autoencoder_from
 from luthier.music.model import load_model, save_model
 from luthier.progress import Display
@@ -103,6 +103,16 @@ class Recipe:
         export_model(
             PACKAGE / "torch", PACKAGE / "onnx", precision="int8", verify=True, display=self.display
         )
+        self._record()
+
+    def _record(self) -> None:
+        """What the shipped model was made from; no path of this machine."""
+        path = PACKAGE / "onnx" / "run.json"
+        record = read_json(path)
+        record["inputs"][0]["path"] = "../torch"
+        record["command"] = ["python", "-m", "recipes.mini"]
+        record["licences"] = ["CC0-1.0 (composed by the recipe)", "MIT (FluidR3 GM sound font)"]
+        write_json(path, record)
 
 
 def main() -> None:

@@ -29,6 +29,7 @@ WIDTH, HEADS, KV_HEADS, HEAD_DIM = 256, 4, 2, 64
 TEXT_WIDTH = 192
 CODE_WIDTH = 128
 MAX_S = 120
+_CODE_LEVEL = 4.0  # well above the noise that the first layer sees beside it
 
 SPEC = ModelSpec(
     name="mini",
@@ -147,6 +148,11 @@ def build_model(tokenizer: Tokenizer, codec: Path, seed: int = 0) -> MusicModel:
     return model
 
 
+def code_rates(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The rates of the time code, Hz: half of them for beats, half for bars."""
+    return torch.linspace(1.0, 140 / 60, count // 2), torch.linspace(0.25, 140 / 180, count // 2)
+
+
 def time_code(frames: int, channels: int, frames_per_second: float) -> torch.Tensor:
     """What makes one frame of silence differ from the next: slow waves, (frames, channels).
 
@@ -154,12 +160,9 @@ def time_code(frames: int, channels: int, frames_per_second: float) -> torch.Ten
     far a frame is from the start, so no tempo can be settled there. The waves run at the rates of
     beats and of bars at 60 to 140 beats a minute, sine and cosine each.
     """
-    pairs = channels // 4
-    beats = torch.linspace(1.0, 140 / 60, pairs)
-    bars = torch.linspace(0.25, 140 / 180, pairs)
-    hertz = torch.cat([beats, bars])
+    hertz = torch.cat(code_rates(channels // 2))
     phase = 2 * math.pi * hertz * torch.arange(frames)[:, None] / frames_per_second
-    return torch.cat([torch.sin(phase), torch.cos(phase)], dim=1)
+    return _CODE_LEVEL * torch.cat([torch.sin(phase), torch.cos(phase)], dim=1)
 
 
 def _initialise(model: MusicModel) -> None:

@@ -7,6 +7,7 @@ from it.
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ from luthier.files import atomic_file
 from luthier.music.attention import plain_attention
 from luthier.music.denoiser import encode_conditions
 from luthier.music.model import MusicModel, save_model
-from luthier.music.templates import lyrics_text
+from luthier.music.templates import instruction_for, lyrics_text
 from luthier.progress import Display
 from luthier.training.objective import (
     Batch,
@@ -34,15 +35,20 @@ from luthier.training.objective import (
     velocity_error,
 )
 
-from .build import prompt_for
+from .build import code_rates, prompt_for
 from .hearing import Hearing
 
 TRAINED = ("transformer", "condition_encoder", "text_encoder")
+_PULSES = (0, 1, 2, 4)  # bar, beat, eighths, sixteenths: multiples of the beat's rate
+_FROM_SILENCE = instruction_for("text2music")
+_PULSE_LAYER, _PULSE_WEIGHT = 2, 1.0
 _COVER_FROM_STEP = 1500  # the tokenizer needs a while before its hints say anything
 _LYRICS = lyrics_text("")
-_FACTS = re.compile(r"- bpm: (?P<bpm>\S+)\n(?:.*\n)- keyscale: (?P<key>.+)\n")
+_FACTS = re.compile(
+    r"- bpm: (?P<bpm>\S+)\n- timesignature: (?P<metre>\S+)\n- keyscale: (?P<key>.+)\n"
+)
 _KEYS = [Key(tonic=tonic, mode=mode).name for tonic in range(12) for mode in ("major", "minor")]
-_FACTS_WEIGHT, _KEY_WEIGHT, _BEAT_WEIGHT = 0.1, 1.0, 0.7
+_FACTS_WEIGHT, _KEY_WEIGHT, _BEAT_WEIGHT = 0.1, 1.0, 2.0
 
 
 @dataclass(frozen=True)
@@ -72,25 +78,76 @@ class Facts(nn.Module):
 
     Cross-attention starts out even over some seventy tokens, in which the one that names the key
     is lost. This teaches the text encoder to spread tempo and key over the tokens that follow, so
-    that the denoiser hears them from its first steps.
+    that the denoiser hears them from its first steps. Tempo is asked for as a bump over the rates
+    of silence's time code: what it takes to pick the wave that goes with the beat.
     """
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.heads = nn.ModuleDict({"bpm": nn.Linear(width, 301), "key": nn.Linear(width, 24)})
+        beats, bars = code_rates(32)
+        self.register_buffer("rates", torch.cat([beats, bars]), persistent=False)
+        widths = torch.cat([beats[1:2] - beats[:1]] * 16 + [bars[1:2] - bars[:1]] * 16)
+        self.register_buffer("widths", widths, persistent=False)
+        self.key = nn.Linear(width, 24)
+        self.tempo = nn.Linear(width, 32)
 
     def forward(self, states: Tensor, mask: Tensor, prompts: Sequence[str]) -> Tensor:
-        """Cross-entropy over the facts that the prompts name: a scalar."""
+        """Cross-entropy of the key, squared error of the tempo's bumps, where named: a scalar."""
         mean = (states * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True)
         found = [_FACTS.search(prompt) for prompt in prompts]
-        tempo = [int(f["bpm"]) if f and f["bpm"].isdigit() else -100 for f in found]
-        key = [_KEYS.index(f["key"]) if f and f["key"] in _KEYS else -100 for f in found]
-        total = states.new_zeros(())
-        for name, labels in (("bpm", tempo), ("key", key)):
-            if max(labels) >= 0:
-                logits = self.heads[name](mean).float()
-                total = total + nn.functional.cross_entropy(logits, torch.tensor(labels))
+        key = torch.tensor(
+            [_KEYS.index(f["key"]) if f and f["key"] in _KEYS else -100 for f in found]
+        )
+        total = mean.new_zeros(()).float()
+        if key.max() >= 0:
+            total = total + nn.functional.cross_entropy(self.key(mean).float(), key)
+        timed = [
+            i for i, f in enumerate(found) if f and f["bpm"].isdigit() and f["metre"].isdigit()
+        ]
+        if timed:
+            beat = torch.tensor([int(found[i]["bpm"]) / 60 for i in timed])
+            bar = beat / torch.tensor([float(found[i]["metre"]) for i in timed])
+            asked = torch.cat([beat[:, None].expand(-1, 16), bar[:, None].expand(-1, 16)], dim=1)
+            bumps = torch.exp(-0.5 * ((asked - self.rates) / self.widths).square())
+            total = total + 10 * (self.tempo(mean[timed]).float() - bumps).square().mean()
         return total
+
+
+class Pulse(nn.Module):
+    """Reads the phase of bar, beat and its divisions off the denoiser's hidden states; only for
+    training.
+
+    To keep a tempo the denoiser has to turn a number and a time code into a beat. What the music
+    says about that is faint and late; this asks an early layer for the phase itself.
+    """
+
+    def __init__(self, transformer: Any, frames_a_token: float, width: int) -> None:
+        super().__init__()
+        self.seconds_a_token = frames_a_token
+        self.read = nn.Linear(width, 2 * len(_PULSES))
+        self.hidden: Tensor | None = None
+        transformer.layers[_PULSE_LAYER].register_forward_hook(self._keep)
+
+    def _keep(self, _module: nn.Module, _given: Any, output: Tensor) -> None:
+        self.hidden = output
+
+    def forward(self, prompts: Sequence[str]) -> Tensor:
+        """Mean squared error of the phases, over the rows that name tempo and metre: a scalar."""
+        assert self.hidden is not None  # the denoiser has just run
+        read = self.read(self.hidden).float()
+        found = [(i, _FACTS.search(prompt)) for i, prompt in enumerate(prompts)]
+        named = [(i, f["bpm"], f["metre"]) for i, f in found if f]
+        timed = [(i, int(b) / 60, float(m)) for i, b, m in named if b.isdigit() and m.isdigit()]
+        # Where there is a source, the time code is not, or not everywhere.
+        if not timed or _FROM_SILENCE not in prompts[0]:
+            return read.new_zeros(())
+        rows, beats, metres = (torch.tensor(column) for column in zip(*timed, strict=True))
+        multiples = [1 / metres if p == 0 else torch.full_like(metres, p) for p in _PULSES]
+        hertz = beats[:, None] * torch.stack(multiples, dim=1)
+        seconds = (torch.arange(read.shape[1]) + 0.5) * self.seconds_a_token
+        phase = 2 * math.pi * hertz[:, None, :] * seconds[None, :, None]
+        target = torch.cat([torch.cos(phase), torch.sin(phase)], dim=-1)
+        return (read[rows] - target).square().mean()
 
 
 class Sampler:
@@ -196,7 +253,11 @@ class Trainer:
         )
         self.code_optimiser = torch.optim.AdamW(codes.parameters(), lr=1e-3, betas=(0.9, 0.98))
         self.codes = codes
-        self.facts = Facts(model.condition_encoder.config.hidden_size)
+        self.text_facts = Facts(model.condition_encoder.config.hidden_size)
+        spec = model.spec
+        token_s = spec.patch_size / spec.frames_per_second
+        self.pulse = Pulse(model.transformer, token_s, model.transformer.config.hidden_size)
+        self.facts = nn.ModuleDict({"text": self.text_facts, "pulse": self.pulse})
         self.facts_optimiser = torch.optim.AdamW(self.facts.parameters(), lr=1e-3)
         self.step = 0
         self.losses: list[tuple[int, float]] = []
@@ -218,18 +279,20 @@ class Trainer:
                 with torch.autocast("cpu", torch.bfloat16):
                     batch, prompts = sampler.batch(rng, self.plan.batch, self.step)
                     music = batch.music
-                    told = self.facts(batch.encoder_states, batch.encoder_mask, prompts)
+                    told = self.text_facts(batch.encoder_states, batch.encoder_mask, prompts)
                     drop_conditions(batch, null, generator)
                     times = draw_timesteps(self.model.spec, len(music), generator)
                     noise = torch.randn(music.shape, generator=generator)
                     error = velocity_error(self.model.transformer, batch, times, noise)
+                    pulse = self.pulse(prompts)
                 loss = mean_square(error, batch.frame_mask)
                 key_loss, beat_loss = hearing.loss(times[:, None, None] * error)
                 with torch.autocast("cpu", torch.bfloat16):
                     code_loss = tokenizer_loss(self.model, music[:4])
                 heard = _FACTS_WEIGHT * told + _KEY_WEIGHT * key_loss + _BEAT_WEIGHT * beat_loss
+                heard = heard + _PULSE_WEIGHT * pulse
                 self._update(loss + heard, code_loss)
-                parts = {"loss": loss, "codes": code_loss, "facts": told}
+                parts = {"loss": loss, "codes": code_loss, "facts": told, "pulse": pulse}
                 for name, value in (parts | {"key": key_loss, "beat": beat_loss}).items():
                     shown[name] = 0.98 * shown.get(name, value.item()) + 0.02 * value.item()
                 self.step += 1
@@ -287,8 +350,7 @@ class Trainer:
         self.played.load_state_dict(state["played"])
         self.model.silence.copy_(silence)
         self.codes.load_state_dict(state["codes"])
-        if "facts" in state:
-            self.facts.load_state_dict(state["facts"])
+        self.facts.load_state_dict(state["facts"])
         self.averages = state["averages"]
         self.optimiser.load_state_dict(state["optimiser"])
         self.code_optimiser.load_state_dict(state["code_optimiser"])

@@ -172,6 +172,7 @@ def _dataset(demo: Demo, source: Path, curated: CurateReport) -> None:
     from luthier.dataset.build import build_dataset
     from luthier.dataset.prompts import load_mapping, write_prompts
     from luthier.dataset.styles import load_presets
+    from luthier.dataset.tracks import find_audio
 
     audio = demo.out / "curated"
     metadata = make_folder(demo.out / "metadata")
@@ -183,6 +184,9 @@ def _dataset(demo: Demo, source: Path, curated: CurateReport) -> None:
         _declare_own(metadata, audio, demo.display)
     mapping_path = metadata / "style_mapping.json"
     mapping = load_mapping(mapping_path) if mapping_path.is_file() else None
+    if mapping is not None and demo.settings.tracks is not None:
+        mapping = {name: styles for name, styles in mapping.items() if name in find_audio(audio)}
+        write_json(mapping_path, mapping)
     write_prompts(audio, mapping, load_presets(), display=demo.display)
     shutil.rmtree(demo.out / "dataset", ignore_errors=True)
     build_dataset(
@@ -222,7 +226,14 @@ def _train(demo: Demo, base: Path) -> Path:
     from luthier.training.loop import train
 
     steps = demo.settings.train_steps
-    config = TrainConfig(max_steps=steps, save_every=max(10, steps // 4), seed=demo.settings.seed)
+    config = TrainConfig(
+        max_steps=steps,
+        # A few minutes are short: a high rate on all layers, measured on the example tracks.
+        learning_rate=3e-3,
+        train_mlp=True,
+        save_every=max(10, steps // 4),
+        seed=demo.settings.seed,
+    )
     logs = demo.out / "logs"
     shutil.rmtree(logs, ignore_errors=True)
     result = train(base, demo.out / "dataset", logs, config, display=demo.display)

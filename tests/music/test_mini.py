@@ -16,7 +16,7 @@ from luthier.music.pipeline import MusicPipeline
 from luthier.music.request import request_from
 from luthier.music.spec import load_spec
 
-MAX_BYTES = 40_000_000
+MAX_BYTES = 40 * 2**20
 
 
 @pytest.fixture(scope="module")
