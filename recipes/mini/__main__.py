@@ -76,9 +76,11 @@ class Recipe:
 
     def train(self) -> None:
         """Train denoiser, condition encoder, text encoder and audio tokenizer."""
-        model = build_model(
-            Tokenizer.from_file(str(self.work / "tokenizer.json")), self.work / "codec0"
-        )
+        if self.args.start:
+            model = load_model(self.args.start)
+        else:
+            tokenizer = Tokenizer.from_file(str(self.work / "tokenizer.json"))
+            model = build_model(tokenizer, self.work / "codec0")
         sampler = Sampler(model, *corpus.load_corpus(self.work / "latents"))
         plan = Plan(steps=self.args.steps, decay=self.args.decay)
         output = self.work / "train"
@@ -124,6 +126,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="processes that render")
     parser.add_argument("--steps-train", dest="steps_train", type=int, default=6000)
     parser.add_argument("--decay", type=int, default=1500, help="last steps, learning rate to zero")
+    parser.add_argument("--start", type=Path, help="go on from this model folder, not from nothing")
     parser.add_argument("--decoder-steps", type=int, default=5000)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
