@@ -21,7 +21,7 @@ from luthier.music.model import load_model, save_model
 from luthier.progress import Display
 
 from . import corpus, fit_codec
-from .build import build_model, train_tokenizer
+from .build import SPEC, build_model, train_tokenizer
 from .compose import compose
 from .styles import LOFI
 from .train import Plan, Sampler, Trainer
@@ -100,6 +100,7 @@ class Recipe:
     def pack(self) -> None:
         """Join denoiser and decoder, and put the model into the package: torch in float16, ONNX."""
         model = load_model(self.work / "train" / "model", verify=False)
+        model.spec = SPEC
         model.vae = autoencoder_from(self.work / "codec")
         save_model(model, PACKAGE / "torch", dtype=torch.float16)
         export_model(

@@ -332,6 +332,6 @@ def resolve(request: MusicRequest, spec: ModelSpec, source_s: float | None = Non
             "steps": request.steps or spec.default_steps,
             "shift": request.shift or spec.default_shift,
             "guidance_scale": guidance,
-            "guidance_method": request.guidance_method or "apg",
+            "guidance_method": request.guidance_method or spec.guidance_method,
         }
     )

@@ -7,6 +7,7 @@ Nothing else in luthier knows that ACE-Step 1.5 has 25 latents a second and mini
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -36,6 +37,9 @@ class ModelSpec(BaseModel):
     default_steps: int = Field(gt=0, description="denoising steps")
     default_shift: float = Field(gt=0, description="timestep shift")
     default_guidance: float = Field(ge=1, description="classifier-free guidance scale; 1 is none")
+    guidance_method: Literal["apg", "cfg"] = Field(
+        default="apg", description="the default: adaptive projected, or plain, guidance"
+    )
     timestep_mean: float = Field(
         default=-0.4, description="of the logit of training times; ACE-Step 1.5's timestep_mu"
     )
