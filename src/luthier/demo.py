@@ -185,7 +185,8 @@ def _dataset(demo: Demo, source: Path, curated: CurateReport) -> None:
     mapping_path = metadata / "style_mapping.json"
     mapping = load_mapping(mapping_path) if mapping_path.is_file() else None
     if mapping is not None and demo.settings.tracks is not None:
-        mapping = {name: styles for name, styles in mapping.items() if name in find_audio(audio)}
+        kept = find_audio(audio)
+        mapping = {name: styles for name, styles in mapping.items() if name in kept}
         write_json(mapping_path, mapping)
     write_prompts(audio, mapping, load_presets(), display=demo.display)
     shutil.rmtree(demo.out / "dataset", ignore_errors=True)

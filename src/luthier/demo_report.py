@@ -4,7 +4,6 @@ next.
 
 from __future__ import annotations
 
-import json
 import platform
 import statistics
 from collections.abc import Sequence
@@ -126,10 +125,10 @@ def _shares(label: str, note: str, name: str, sides: Sequence[Sequence[Evaluatio
 
 
 def _losses(logs: Path) -> tuple[tuple[int, float], ...]:
-    path = logs / "metrics.jsonl"
-    if not path.is_file():
-        return ()
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    from luthier.training.loop import METRICS_NAME
+    from luthier.training.metrics import read_metrics
+
+    rows = read_metrics(logs / METRICS_NAME)
     return tuple((row["step"], row["loss"]) for row in rows if "loss" in row)
 
 
