@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_tracks import make_dataset
 
 from luthier.training.config import TrainConfig, config_from
 from tiny import make_tiny_model
+from tiny_tracks import make_dataset
 
 
 @pytest.fixture(scope="session")
