@@ -7,7 +7,6 @@ tokenizer, train, decoder, pack.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +20,11 @@ from luthier.music.model import load_model, save_model
 from luthier.progress import Display
 
 from . import corpus, fit_codec
-from .build import SPEC, build_model, train_tokenizer
+from .build import SPEC, build_model, style_texts, train_tokenizer
 from .compose import compose
+from .sampler import Sampler
 from .styles import LOFI
-from .train import Plan, Sampler, Trainer
+from .train import Plan, Trainer
 
 STEPS = ("codec-audio", "projection", "corpus", "tokenizer", "train", "decoder", "pack")
 _CODEC_CLIPS = 800
@@ -70,9 +70,7 @@ class Recipe:
             return
         scores = [compose(seed) for seed in range(2000)]
         scores += [compose(seed, styles=(LOFI,)) for seed in range(200)]
-        train_tokenizer([corpus.labels_of(s) for s in scores], fit_codec.style_texts()).save(
-            str(path)
-        )
+        train_tokenizer([corpus.labels_of(s) for s in scores], style_texts()).save(str(path))
 
     def train(self) -> None:
         """Train denoiser, condition encoder, text encoder and audio tokenizer."""
@@ -82,7 +80,7 @@ class Recipe:
             tokenizer = Tokenizer.from_file(str(self.work / "tokenizer.json"))
             model = build_model(tokenizer, self.work / "codec0")
         sampler = Sampler(model, *corpus.load_corpus(self.work / "latents"))
-        plan = Plan(steps=self.args.steps, decay=self.args.decay)
+        plan = Plan(steps=self.args.steps_train, decay=self.args.decay)
         output = self.work / "train"
         output.mkdir(exist_ok=True)
         Trainer(model, plan, output).run(sampler, self.display)
@@ -118,27 +116,33 @@ class Recipe:
         write_json(path, record)
 
 
+def _step(text: str) -> str:
+    # argparse's own `choices` would refuse the empty list that stands for all steps.
+    if text not in STEPS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no step: choose {', '.join(STEPS)}")
+    return text
+
+
 def main() -> None:
     """Run the steps that were asked for, in order."""
     parser = argparse.ArgumentParser(prog="python -m recipes.mini", description=__doc__)
-    parser.add_argument("steps", nargs="*", choices=[*STEPS, []], help="all by default")
+    parser.add_argument("steps", nargs="*", type=_step, metavar="STEP", help="all by default")
     parser.add_argument("--work", type=Path, default=Path("work/mini"))
-    parser.add_argument("--clips", type=int, default=8000, help="clips of training music")
+    parser.add_argument("--clips", type=int, default=4500, help="clips of training music")
     parser.add_argument("--workers", type=int, default=2, help="processes that render")
-    parser.add_argument("--steps-train", dest="steps_train", type=int, default=6000)
+    parser.add_argument("--steps-train", type=int, default=5000)
     parser.add_argument("--decay", type=int, default=1500, help="last steps, learning rate to zero")
     parser.add_argument("--start", type=Path, help="go on from this model folder, not from nothing")
-    parser.add_argument("--decoder-steps", type=int, default=5000)
+    parser.add_argument("--decoder-steps", type=int, default=3000)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
-    chosen, args.steps = args.steps or STEPS, args.steps_train
     torch.set_num_threads(args.threads)
     args.work.mkdir(parents=True, exist_ok=True)
     recipe = Recipe(args)
     for step in STEPS:
-        if step in chosen:
+        if step in (args.steps or STEPS):
             getattr(recipe, step.replace("-", "_"))()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -19,6 +19,7 @@ from diffusers.pipelines.ace_step.modeling_ace_step import (
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import Qwen3Config, Qwen3Model
 
+from luthier.dataset.styles import load_presets
 from luthier.music.autoencoder import autoencoder_from
 from luthier.music.model import MusicModel
 from luthier.music.spec import ModelSpec
@@ -82,6 +83,15 @@ def train_tokenizer(labels: list[dict[str, Any]], extra: list[str]) -> Tokenizer
     )
     tokenizer.train_from_iterator(texts + numbers + [lyrics_text("")] * 100, trainer)
     return tokenizer
+
+
+def style_texts() -> list[str]:
+    """The words of the style presets, so that the tokenizer knows them."""
+    texts = []
+    for preset in load_presets().values():
+        words = [*preset.base_tags, *preset.instruments, *preset.production, *preset.mood_options]
+        texts += [", ".join(words)] * 5
+    return texts
 
 
 def prompt_for(row: dict[str, Any], caption: str, duration_s: float, rng: random.Random) -> str:

@@ -19,7 +19,14 @@ from luthier.music.attention import plain_attention
 from luthier.music.graphs import Graph, Lengths, graphs_of
 from luthier.provenance import trace
 from luthier.runtime.session import open_session
-from tiny import make_tiny_model, tiny_model, tiny_onnx, tiny_torch
+from tiny import (
+    denoiser_inputs,
+    diffusers_velocity,
+    make_tiny_model,
+    tiny_model,
+    tiny_onnx,
+    tiny_torch,
+)
 
 SHAPES = {
     "condition_encoder": (
@@ -96,19 +103,11 @@ def test_every_graph_is_torch_at_any_length(lengths: Lengths) -> None:
 
 
 def test_the_denoiser_is_diffusers_own() -> None:
-    example = graph("dit_decoder", Lengths(2, 12, 4, 3))
-    inputs = {**example.inputs, "encoder_attention_mask": torch.ones(2, 12)}
-    with torch.no_grad():
-        expected = tiny_model().transformer(
-            hidden_states=inputs["hidden_states"],
-            timestep=inputs["timestep"],
-            timestep_r=inputs["timestep_r"],
-            encoder_hidden_states=inputs["encoder_hidden_states"],
-            context_latents=inputs["context_latents"],
-            return_dict=False,
-        )[0]
-    found = run("dit_decoder", {name: tensor.numpy() for name, tensor in inputs.items()})["vt"]
-    assert found == pytest.approx(expected.numpy(), abs=2e-5)
+    given = denoiser_inputs(frames=60, tokens=12)
+    names, _ = SHAPES["dit_decoder"]
+    feeds = {name: tensor.numpy() for name, tensor in zip(names, given.values(), strict=True)}
+    expected = diffusers_velocity(tiny_model(), given)
+    assert run("dit_decoder", feeds)["vt"] == pytest.approx(expected.numpy(), abs=2e-5)
 
 
 def test_the_condition_encoder_is_diffusers_own() -> None:

@@ -1,4 +1,4 @@
-"""mini's autoencoder: the transform is exact, the projection loses little, shapes hold."""
+"""mini's autoencoder: the projection loses little, pitch and panorama stay, shapes hold."""
 
 from __future__ import annotations
 
@@ -7,27 +7,14 @@ import math
 import pytest
 import torch
 
-from luthier.music.autoencoder import MiniAutoencoder, Spectrum, autoencoder_from
+from luthier.music.autoencoder import MiniAutoencoder, autoencoder_from
+from luthier.music.fourier import Spectrum
 
 
 def tones(seconds: float = 1.0, rate: int = 8000) -> torch.Tensor:
     t = torch.arange(int(seconds * rate)) / rate
     left = 0.4 * torch.sin(2 * math.pi * 220 * t) + 0.2 * torch.sin(2 * math.pi * 660 * t)
     return torch.stack([left, 0.5 * left])[None]
-
-
-def test_transform_agrees_with_torch_and_inverts() -> None:
-    spectrum = Spectrum(hop_length=40)
-    audio = torch.randn(2, 40 * 25, generator=torch.Generator().manual_seed(0))
-    real, imaginary = spectrum.analyse(audio)
-    assert real.shape == (2, 25, 81)
-    padded = torch.nn.functional.pad(audio, (60, 60))
-    reference = torch.stft(
-        padded, 160, 40, window=torch.hann_window(160), center=False, return_complex=True
-    ).transpose(1, 2)
-    torch.testing.assert_close(real, reference.real, atol=2e-5, rtol=0)
-    torch.testing.assert_close(imaginary, reference.imag, atol=2e-5, rtol=0)
-    torch.testing.assert_close(spectrum.synthesise(real, imaginary), audio, atol=1e-5, rtol=0)
 
 
 def test_griffin_lim_comes_nearer_with_every_round() -> None:

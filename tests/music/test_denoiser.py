@@ -5,53 +5,27 @@ from __future__ import annotations
 import pytest
 import torch
 from diffusers.pipelines.ace_step.modeling_ace_step import AceStepConditionEncoder
-from torch import Tensor
 
 from luthier.music.attention import plain_attention
 from luthier.music.denoiser import denoise, encode_conditions, pack, tokenize
 from luthier.music.templates import lyrics_text
-from tiny import tiny_model
+from tiny import denoiser_inputs, diffusers_velocity, tiny_model
 
 MODEL = tiny_model()
 PROMPTS = ["# Caption\ncalm piano<|endoftext|>\n", "# Caption\na much longer prompt, with drums\n"]
 
 
-def inputs(batch: int = 2, frames: int = 24, tokens: int = 7) -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(0)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator)
-
-    channels = MODEL.spec.latent_channels
-    return {
-        "noisy": normal(batch, frames, channels),
-        "timestep": torch.tensor([0.3, 0.8])[:batch],
-        "timestep_r": torch.tensor([0.3, 0.8])[:batch],
-        "latent_mask": torch.ones(batch, frames),
-        "encoder_states": normal(batch, tokens, 32),
-        "encoder_mask": torch.ones(batch, tokens),
-        "context": normal(batch, frames, 2 * channels),
-    }
-
-
 @torch.no_grad()
 def test_without_padding_it_is_diffusers_forward() -> None:
-    given = inputs()
+    given = denoiser_inputs()
     ours = denoise(MODEL.transformer, **given)
-    theirs = MODEL.transformer(
-        hidden_states=given["noisy"],
-        timestep=given["timestep"],
-        timestep_r=given["timestep_r"],
-        encoder_hidden_states=given["encoder_states"],
-        context_latents=given["context"],
-        return_dict=False,
-    )[0]
+    theirs = diffusers_velocity(MODEL, given)
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
 
 
 @torch.no_grad()
 def test_plain_attention_is_the_same_attention() -> None:
-    given = inputs()
+    given = denoiser_inputs()
     fused = denoise(MODEL.transformer, **given)
     with plain_attention(MODEL.transformer):
         plain = denoise(MODEL.transformer, **given)
@@ -60,7 +34,7 @@ def test_plain_attention_is_the_same_attention() -> None:
 
 @torch.no_grad()
 def test_padded_tokens_and_frames_change_nothing() -> None:
-    given = inputs()
+    given = denoiser_inputs()
     plain = denoise(MODEL.transformer, **given)
     padded = dict(given)
     for name, extra in (("encoder_states", 5), ("noisy", 6), ("context", 6)):

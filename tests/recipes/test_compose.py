@@ -62,10 +62,9 @@ def test_same_seed_same_piece() -> None:
 
 
 def test_every_key_and_both_modes_come_up() -> None:
-    assert {compose(seed).key for seed in range(400)} == {
-        labels["keyscale"] for labels in map(labels_of, map(compose, range(400)))
-    }
-    assert len({compose(seed).key for seed in range(400)}) == 24
+    scores = [compose(seed) for seed in range(400)]
+    assert len({score.key for score in scores}) == 24
+    assert all(labels_of(score)["keyscale"] == score.key for score in scores[:40])
 
 
 def test_lofi_is_not_part_of_the_base_training() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ import onnx
 
 from luthier.errors import RequestError
 from luthier.export.contract import write_contracts, write_onnx_manifest
-from luthier.export.fourier import with_factored_spectrum
 from luthier.export.graph_file import MINIMUM_OPSET, Exporter, GraphError, to_onnx
 from luthier.export.parity import Parity, check, compare
 from luthier.export.precision import PRECISIONS, Precision, lowered, precision_of
@@ -88,7 +87,7 @@ def export_model(
     # Parity is against the model as it is, at other lengths than the traced ones.
     references = graphs_of(model, _CHECKED, seed=1) if verify else []
     examples = {graph.name: graph for graph in references}
-    graphs = graphs_of(_with_small_tables(model), _TRACED)
+    graphs = graphs_of(model, _TRACED)
     with atomic_folder(output_dir) as folder:
         exported = []
         with display.task("export", total=len(graphs)) as task:
@@ -103,12 +102,6 @@ def export_model(
         _write_run(folder, output_dir, model_dir, config)
         size = sum(path.stat().st_size for path in folder.iterdir())
     return ExportReport(output_dir, precision, tuple(exported), size)
-
-
-def _with_small_tables(model: MusicModel) -> MusicModel:
-    if not hasattr(model.vae, "spectrum"):
-        return model
-    return replace(model, vae=with_factored_spectrum(model.vae))
 
 
 def _export_graph(

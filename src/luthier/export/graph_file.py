@@ -20,9 +20,11 @@ import onnx_ir
 import torch
 from onnx_ir.passes import common as passes
 from onnxscript import optimizer
+from torch import nn
 
 from luthier.errors import ExportError
 from luthier.music.attention import plain_attention
+from luthier.music.fourier import Spectrum
 from luthier.music.graphs import Graph
 
 Exporter = Literal["trace", "dynamo"]
@@ -42,7 +44,7 @@ class GraphError(ExportError):
 def to_onnx(graph: Graph, opset: int = MINIMUM_OPSET, exporter: Exporter = "trace") -> Any:
     """Export one graph as a float32 `onnx.ModelProto`; raise `GraphError` naming it otherwise."""
     try:
-        with torch.no_grad(), plain_attention(graph.module), _quiet():
+        with torch.no_grad(), plain_attention(graph.module), _tables_named(graph.module), _quiet():
             proto = _traced(graph, opset) if exporter == "trace" else _captured(graph, opset)
             return _tidied(proto, graph)
     except (RuntimeError, ValueError, TypeError, onnx.checker.ValidationError) as error:
@@ -124,6 +126,20 @@ def _shorten_names(model: Any) -> None:
         for place, value in enumerate(node.outputs):
             if value.name and value.name not in kept:
                 value.name = f"n{index}.{place}"
+
+
+@contextmanager
+def _tables_named(module: nn.Module) -> Iterator[None]:
+    """Within the block the Fourier tables are state: tracing keeps the names of nothing else."""
+    spectra = [part for part in module.modules() if isinstance(part, Spectrum)]
+    tables = [(part, *table) for part in spectra for table in part.named_buffers()]
+    try:
+        for part, name, table in tables:
+            part.register_buffer(name, table, persistent=True)
+        yield
+    finally:
+        for part, name, table in tables:
+            part.register_buffer(name, table, persistent=False)
 
 
 @contextmanager

@@ -6,13 +6,11 @@ convolutional network decodes them to sharper magnitudes than the projection's i
 Griffin–Lim finds the phase that both channels share.
 
 Everything is matrix products, reshapes and elementwise operations, so that it exports to ONNX as
-it is: the Fourier transforms are products with cosine and sine matrices that are computed when
-needed and never stored.
+it is.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -20,101 +18,9 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
+from luthier.music.fourier import Spectrum
+
 _FLOOR = 1e-5
-
-
-class Spectrum:
-    """Short-time Fourier transform with a window of four hops, as matrix products.
-
-    Frame t is centred on the middle of hop t, so that T frames cover exactly `hop · T` samples.
-    """
-
-    def __init__(self, hop_length: int) -> None:
-        self.hop = hop_length
-        self.n_fft = 4 * hop_length
-        self.bins = 2 * hop_length + 1
-
-    def _window(self, like: Tensor) -> Tensor:
-        n = torch.arange(self.n_fft, device=like.device, dtype=like.dtype)
-        return 0.5 - 0.5 * torch.cos(2 * math.pi / self.n_fft * n)
-
-    def _basis(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosine and sine matrices (n_fft, bins). The product n·k is reduced modulo n_fft to stay
-        exact.
-        """
-        n = torch.arange(self.n_fft, device=like.device)
-        k = torch.arange(self.bins, device=like.device)
-        angle = (2 * math.pi / self.n_fft) * ((n[:, None] * k[None, :]) % self.n_fft).to(like.dtype)
-        return torch.cos(angle), torch.sin(angle)
-
-    def analyse(self, audio: Tensor) -> tuple[Tensor, Tensor]:
-        """Audio (B, hop·T) → real and imaginary part, each (B, T, bins)."""
-        cosine, sine = self._basis(audio)
-        return self._analyse(audio, self._window(audio), cosine, sine)
-
-    def _analyse(
-        self, audio: Tensor, window: Tensor, cosine: Tensor, sine: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        side = (self.n_fft - self.hop) // 2
-        edge = audio.new_zeros(1).expand(audio.shape[0], side)
-        blocks = torch.cat([edge, audio, edge], dim=1).reshape(audio.shape[0], -1, self.hop)
-        count = blocks.shape[1] - 3
-        frames = torch.cat([blocks[:, i : i + count] for i in range(4)], dim=-1) * window
-        return frames @ cosine, -(frames @ sine)
-
-    def _synthesise(
-        self, real: Tensor, imaginary: Tensor, window: Tensor, cosine: Tensor, sine: Tensor
-    ) -> Tensor:
-        """Least-squares inverse (Griffin & Lim, 1984): spectra (B, T, bins) → audio (B, hop·T)."""
-        weight = torch.full_like(cosine[:1], 2.0)
-        weight[:, 0] = weight[:, -1] = 1.0
-        frames = (real * weight) @ cosine.T - (imaginary * weight) @ sine.T
-        audio = self._overlap(frames * window / self.n_fft)
-        energy = self._overlap((window * window).expand(1, real.shape[1], -1))
-        side = (self.n_fft - self.hop) // 2
-        length = real.shape[1] * self.hop
-        return (audio / energy.clamp_min(1e-3))[:, side : side + length]
-
-    def _overlap(self, frames: Tensor) -> Tensor:
-        """Overlap-add frames (B, T, n_fft) → (B, hop·(T+3))."""
-        parts = frames.reshape(frames.shape[0], frames.shape[1], 4, self.hop)
-        edge = parts[:, :1, 0] * 0.0
-        total: Tensor | None = None
-        for i in range(4):
-            shifted = torch.cat([edge] * i + [parts[:, :, i]] + [edge] * (3 - i), dim=1)
-            total = shifted if total is None else total + shifted
-        assert total is not None
-        return total.reshape(frames.shape[0], -1)
-
-    def phase(
-        self, magnitude: Tensor, iterations: int, momentum: float = 0.99
-    ) -> tuple[Tensor, Tensor]:
-        """Fast Griffin–Lim (Perraudin, Balazs & Søndergaard, 2013): cosine and sine of a phase for
-        (B, T, bins).
-
-        Starts from sinusoids at the bins' centres, which is what a steady tone would have.
-        """
-        window = self._window(magnitude)
-        cosine, sine = self._basis(magnitude)
-        t = torch.arange(magnitude.shape[1], device=magnitude.device)
-        k = torch.arange(self.bins, device=magnitude.device)
-        quarter_turns = ((t[:, None] * k[None, :]) % 4).to(magnitude.dtype) * (math.pi / 2)
-        c, s = torch.cos(quarter_turns)[None], torch.sin(quarter_turns)[None]
-        last_re = last_im = torch.zeros_like(magnitude)
-        for i in range(iterations):
-            audio = self._synthesise(magnitude * c, magnitude * s, window, cosine, sine)
-            re, im = self._analyse(audio, window, cosine, sine)
-            gain = momentum if i else 0.0
-            c, s = re + gain * (re - last_re), im + gain * (im - last_im)
-            norm = torch.rsqrt(c * c + s * s + 1e-12)
-            c, s = c * norm, s * norm
-            last_re, last_im = re, im
-        return c, s
-
-    def synthesise(self, real: Tensor, imaginary: Tensor) -> Tensor:
-        """Spectra (B, T, bins) → audio (B, hop·T)."""
-        cosine, sine = self._basis(real)
-        return self._synthesise(real, imaginary, self._window(real), cosine, sine)
 
 
 class _Block(nn.Module):

@@ -1,15 +1,13 @@
 """A music model in torch: diffusers' ACE-Step components, loaded from and saved to one folder.
 
-The folder has diffusers' layout (a sub-folder a component) plus `luthier.json` (rates, limits,
+What is saved has diffusers' layout (a sub-folder a component) plus `luthier.json` (rates, limits,
 defaults) and `manifest.json` (sha256 of every file, checked on loading). mini and ACE-Step 1.5
-differ only in what the files say.
+differ only in what the files say; `checkpoints` knows the layouts that can be loaded.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -25,21 +23,14 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import Qwen3Model
-from transformers.utils import logging as transformers_logging
 
 from luthier.errors import ModelError
-from luthier.files import atomic_folder, existing_folder, read_json, sha256_of, write_json
-from luthier.music.autoencoder import MiniAutoencoder, autoencoder_from
-from luthier.music.spec import ModelSpec, load_spec, save_spec
-
-MANIFEST_NAME = "manifest.json"
-_CLASSES: dict[str, Any] = {
-    "transformer": AceStepTransformer1DModel,
-    "condition_encoder": AceStepConditionEncoder,
-    "audio_tokenizer": AceStepAudioTokenizer,
-    "audio_detokenizer": AceStepAudioTokenDetokenizer,
-    "text_encoder": Qwen3Model,
-}
+from luthier.files import atomic_folder, read_json, sha256_of, write_json
+from luthier.music.autoencoder import MiniAutoencoder
+from luthier.music.checkpoints import CLASSES, ModelFolder, open_model
+from luthier.music.checkpoints import MANIFEST_NAME as MANIFEST_NAME
+from luthier.music.oobleck import Oobleck
+from luthier.music.spec import ModelSpec, save_spec
 
 
 @dataclass
@@ -53,7 +44,7 @@ class MusicModel:
     audio_detokenizer: AceStepAudioTokenDetokenizer
     text_encoder: Qwen3Model
     tokenizer: Tokenizer
-    vae: MiniAutoencoder
+    vae: MiniAutoencoder | Oobleck
 
     def modules(self) -> dict[str, nn.Module]:
         """The torch modules by component name, in folder order."""
@@ -69,41 +60,23 @@ class MusicModel:
 
 
 def load_model(folder: Path, *, verify: bool = True) -> MusicModel:
-    """Load a music model folder; raise `ModelError` when it is missing, incomplete or altered.
+    """Load all of a music model; raise `ModelError` when it is missing, incomplete or altered.
 
     Args:
-        folder: as `save_model` wrote it.
-        verify: check every file against the manifest's sha256 first.
+        folder: as `save_model` wrote it, or ACE-Step 1.5 in diffusers' or its original layout.
+        verify: check every file against the manifest's sha256 first, where there is a manifest.
     """
-    existing_folder(folder, "model folder")
-    spec = load_spec(folder)
+    found = open_model(folder)
     if verify:
-        verify_files(folder)
-    parts: dict[str, Any] = {}
-    for name, kind in _CLASSES.items():
-        if not (folder / name / "config.json").is_file():
-            raise ModelError(f"{folder} has no {name}/: it is not a complete music model.")
-        try:
-            with _no_progress_bar():
-                parts[name] = kind.from_pretrained(
-                    folder / name, torch_dtype=torch.float32, local_files_only=True
-                ).eval()
-        except (OSError, ValueError, RuntimeError) as error:
-            raise ModelError(f"{folder / name} cannot be loaded: {error}") from error
-    parts["tokenizer"] = Tokenizer.from_file(str(folder / "tokenizer" / "tokenizer.json"))
-    return MusicModel(spec=spec, vae=autoencoder_from(folder / "vae"), **parts)
+        verify_model(found)
+    parts = {name: found.part(name) for name in CLASSES}
+    return MusicModel(spec=found.spec, tokenizer=found.tokenizer(), vae=found.part("vae"), **parts)
 
 
-@contextmanager
-def _no_progress_bar() -> Iterator[None]:
-    # transformers draws a bar even for a file of a megabyte; luthier has its own display.
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            transformers_logging.enable_progress_bar()
+def verify_model(model: ModelFolder) -> None:
+    """Check a model's files against its manifest; only luthier's own layout has one."""
+    if model.layout == "luthier":
+        verify_files(model.folder)
 
 
 def save_model(model: MusicModel, folder: Path, *, dtype: torch.dtype = torch.float32) -> None:
@@ -128,6 +101,9 @@ def _save_component(module: Any, folder: Path, dtype: torch.dtype) -> None:
         name = "model.safetensors"
     else:
         module.save_config(folder)
+        if isinstance(module, Oobleck):  # diffusers reads it as its own
+            config = read_json(folder / "config.json")
+            write_json(folder / "config.json", config | {"_class_name": "AutoencoderOobleck"})
         name = "diffusion_pytorch_model.safetensors"
     save_file(state, folder / name, metadata={"format": "pt"})
 
@@ -137,6 +113,8 @@ def _model_index(model: MusicModel) -> dict[str, Any]:
     for name, module in model.modules().items():
         library = type(module).__module__.split(".")[0]
         index[name] = [library, type(module).__name__]
+        if isinstance(module, Oobleck):
+            index[name] = ["diffusers", "AutoencoderOobleck"]
     return index
 
 

@@ -23,6 +23,11 @@ class Manifest:
         self.folder = folder
         try:
             value = read_json(folder / MANIFEST_NAME)
+            if isinstance(value, dict) and "models" not in value:
+                raise ModelError(
+                    f"{folder} holds no ONNX graphs: {MANIFEST_NAME} lists none. A torch model "
+                    f"plays once it is exported: luthier export {folder} --out DIR"
+                )
             self.graphs: dict[str, dict[str, Any]] = {
                 path: entry for group in value["models"].values() for path, entry in group.items()
             }
