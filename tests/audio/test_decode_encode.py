@@ -9,7 +9,7 @@ import pytest
 
 from luthier.audio.decode import mix_to, read_audio
 from luthier.audio.encode import write_audio
-from luthier.errors import AudioError, PathError, RequestError
+from luthier.errors import AudioError, PathError, RequestError, StorageError
 
 
 def tone(seconds: float = 2.0, rate: int = 48000, channels: int = 2) -> np.ndarray:
@@ -160,7 +160,7 @@ def test_a_refused_write_leaves_nothing(tmp_path, suffix):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20000, hard))
     try:
-        with pytest.raises(PathError, match="File too large"):
+        with pytest.raises(StorageError, match="a file-size limit is reached"):
             write_audio(tmp_path / f"a.{suffix}", noise, 48000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -6,8 +6,10 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from luthier.audio.loudness import integrated_loudness, k_coefficients, k_weighted
-from luthier.audio.measure import measure, quality_score
+from luthier.audio.clipping import ClippingMeter
+from luthier.audio.kweight import KWeighting, k_coefficients
+from luthier.audio.loudness import integrated_loudness
+from luthier.audio.measure import Meter, measure, quality_score
 from luthier.errors import AudioError
 
 RATE = 48000
@@ -36,7 +38,9 @@ def test_weighting_equals_the_recursive_filter():
     expected = noise.astype(np.float64)
     for b, a in k_coefficients(RATE):
         expected = signal_of_scipy.lfilter(b, (1.0, *a), expected)
-    np.testing.assert_allclose(k_weighted(noise, RATE), expected, atol=2e-5)
+    weighting = KWeighting(RATE, 1)
+    blocks = [weighting.filter(noise[None, i : i + 96000])[0] for i in range(0, noise.size, 96000)]
+    np.testing.assert_allclose(np.concatenate(blocks), expected, atol=2e-6)
 
 
 # The cases of EBU Tech 3341, tests 1 to 5 (stereo sine of 1 kHz): levels, seconds, loudness.
@@ -62,6 +66,20 @@ def test_loudness_at_other_rates(rate):
     assert integrated_loudness(samples, rate) == pytest.approx(-23.01, abs=0.1)
 
 
+def test_channels_count_as_the_standard_says():
+    quiet = integrated_loudness(sine(-20, 2.0, channels=1), RATE)
+    assert integrated_loudness(sine(-20, 2.0, channels=2), RATE) == pytest.approx(
+        quiet + 3.01, 0.01
+    )
+    names = ("FL", "FR", "FC", "LFE", "BL", "BR")
+    for channel, gain in ((0, 1.0), (3, 0.0), (4, 1.41)):
+        surround = np.zeros((6, 2 * RATE), np.float32)
+        surround[channel] = sine(-20, 2.0, channels=1)[0]
+        found = integrated_loudness(surround, RATE, names)
+        expected = quiet + 10 * np.log10(gain) if gain else None
+        assert found == (expected if expected is None else pytest.approx(expected, abs=0.01))
+
+
 def test_silence_has_no_loudness():
     assert integrated_loudness(np.zeros((2, RATE), np.float32), RATE) is None
     assert integrated_loudness(sine(-20, 0.1), RATE) is not None
@@ -83,7 +101,51 @@ def test_only_runs_at_full_scale_are_clipping():
     samples[0, 100:105] = -1.0
     assert measure(samples, RATE).clipping_ratio == pytest.approx(0.005)
     samples[0, 996:] = 1.0
-    assert measure(samples, RATE).clipping_ratio == pytest.approx(0.009)
+    found = measure(samples, RATE)
+    assert (found.clipping_ratio, found.clips) == (pytest.approx(0.009), 2)
+
+
+def test_runs_go_on_from_block_to_block():
+    samples = np.zeros(1000, np.float32)
+    for start, length in ((98, 4), (299, 1), (300, 2), (500, 130), (698, 2), (702, 1), (997, 3)):
+        samples[start : start + length] = 1.0
+    samples[300:302] = -1.0  # another sign, another run
+    for size in (1, 7, 100, 1000):
+        meter = ClippingMeter(1)
+        for start in range(0, 1000, size):
+            block = samples[None, start : start + size]
+            meter.add(block, float(np.abs(block).max()))
+        meter.finish()
+        assert (meter.clipped, meter.runs) == (4 + 130 + 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("samples", "image"),
+    [
+        (sine(-20, 0.5, channels=1), "mono"),
+        (sine(-20, 0.5), "dual mono"),
+        (sine(-20, 0.5) * np.array([[1], [-1]], np.float32), "inverted mono"),
+        (sine(-20, 0.5) * np.array([[1], [0]], np.float32), "one-sided"),
+        (sine(-20, 0.5) * np.array([[1], [0.9]], np.float32), "stereo"),
+        (sine(-20, 0.5, channels=6), "surround"),
+    ],
+)
+def test_what_the_channels_hold(samples, image):
+    assert measure(samples, RATE).image == image
+
+
+def test_blocks_change_nothing():
+    rng = np.random.default_rng(1)
+    samples = rng.uniform(-0.5, 0.5, (2, 7 * RATE + 13)).astype(np.float32)
+    whole = measure(samples, RATE)
+    meter = Meter(RATE, ("FL", "FR"))
+    for start in range(0, samples.shape[1], 5 * meter.block // 20):
+        meter.add(samples[:, start : start + 5 * meter.block // 20])
+    found = asdict(meter.result())
+    for name, value in asdict(whole).items():
+        assert found[name] == (
+            pytest.approx(value, abs=0.02) if isinstance(value, float) else value
+        )
 
 
 def test_silence_counts_frames_not_zero_crossings():

@@ -5,7 +5,13 @@ import pytest
 
 from luthier.audio.chroma import chroma
 from luthier.audio.resample import resample
-from luthier.audio.spectrum import log_mel, magnitudes, mel_filterbank
+from luthier.audio.spectrum import (
+    band_levels,
+    log_mel,
+    magnitudes,
+    mel_filterbank,
+    mono_excerpt,
+)
 from luthier.errors import RequestError
 
 
@@ -40,6 +46,25 @@ def test_magnitudes_do_not_depend_on_the_block(monkeypatch):
     whole = magnitudes(noise, 512, 128)
     monkeypatch.setattr("luthier.audio.spectrum._BLOCK_FRAMES", 7)
     np.testing.assert_array_equal(magnitudes(noise, 512, 128), whole)
+
+
+def test_band_levels_are_filtered_magnitudes(monkeypatch):
+    noise = np.random.default_rng(0).standard_normal(20000).astype(np.float32)
+    bank = mel_filterbank(8000, 512, 10, 30.0, 4000.0)
+    expected = magnitudes(noise, 512, 128) @ bank
+    monkeypatch.setattr("luthier.audio.spectrum._BLOCK_FRAMES", 7)
+    np.testing.assert_allclose(band_levels(noise, 512, 128, bank), expected, rtol=1e-5)
+
+
+def test_an_excerpt_is_the_middle_in_mono_at_full_scale():
+    left = np.concatenate([sine(100, 2, 8000), 0.25 * sine(300, 1, 8000), sine(100, 3, 8000)])
+    found, start_s = mono_excerpt(np.stack([left, 0 * left]), 8000, 4000, 1.0)
+    assert (found.shape, start_s) == ((4000,), 2.5)
+    assert np.abs(found).max() == pytest.approx(1)
+    whole, start_s = mono_excerpt(left, 8000, 8000, 60.0)
+    assert (whole.size, start_s) == (left.size, 0)
+    left[100] = np.nan
+    assert not mono_excerpt(left, 8000, 8000, 60.0)[0].any()
 
 
 def test_short_signals_give_a_frame():

@@ -14,8 +14,8 @@ import numpy as np
 from luthier.audio.resample import resample
 from luthier.audio.spectrum import Floats, magnitudes
 
-_RATE, _N_FFT, _HOP = 11025, 8192, 2048
-FRAMES_PER_S = _RATE / _HOP
+RATE, _N_FFT, _HOP = 11025, 8192, 2048
+FRAMES_PER_S = RATE / _HOP
 LOW_NOTE, HIGH_NOTE = 24, 96  # MIDI C1 up to, not including, C7
 _TOP_NOTE = 108  # the spectrum reaches an octave further, for the overtones
 _BINS = 3  # a semitone
@@ -40,11 +40,11 @@ def note_activations(samples: Floats, sample_rate: int) -> Floats:
     recording (within half a semitone) is found and removed.
     """
     mono = samples.mean(axis=0, keepdims=True) if samples.ndim == 2 else samples[None]
-    spectrum = magnitudes(resample(mono, sample_rate, _RATE)[0], _N_FFT, _HOP)
+    spectrum = magnitudes(resample(mono, sample_rate, RATE)[0], _N_FFT, _HOP)
     top = float(spectrum.max())
     if top <= 0:
         return np.zeros((len(spectrum), HIGH_NOTE - LOW_NOTE), np.float32)
-    spectrum = np.asarray(spectrum / top, np.float32)
+    spectrum /= np.float32(top)
     bank = _log_frequency_bank(round(_tuning(spectrum), 2))
     return _explained(_whitened(np.asarray(spectrum @ bank, np.float32)))
 
@@ -68,7 +68,7 @@ def bass_weights() -> Floats:
 
 def _tuning(spectrum: Floats) -> float:
     """By how many semitones, -0.5..0.5, the spectral peaks lie above the notes at A = 440 Hz."""
-    low, high = int(80 / _RATE * _N_FFT), int(2500 / _RATE * _N_FFT)
+    low, high = int(80 / RATE * _N_FFT), int(2500 / RATE * _N_FFT)
     region = spectrum[:, low - 1 : high + 2]
     middle = region[:, 1:-1]
     is_peak = (middle > region[:, :-2]) & (middle >= region[:, 2:]) & (middle > 0.05 * middle.max())
@@ -76,19 +76,19 @@ def _tuning(spectrum: Floats) -> float:
     left, centre, right = (np.log(region[frame, index + i] + 1e-9) for i in range(3))
     bend = left - 2 * centre + right
     shift = np.clip(0.5 * (left - right) / np.where(bend < -1e-9, bend, -1.0), -0.5, 0.5)
-    note = 69 + 12 * np.log2((index + low + shift) * _RATE / _N_FFT / 440)
+    note = 69 + 12 * np.log2((index + low + shift) * RATE / _N_FFT / 440)
     return float(np.angle(np.sum(np.exp(2j * np.pi * note) * middle[frame, index]))) / (2 * np.pi)
 
 
 @lru_cache(maxsize=4)
 def _log_frequency_bank(tuning: float) -> Floats:
     """(FFT bins, 253): triangular filters, three a semitone, at least an FFT bin wide."""
-    hz = np.arange(_N_FFT // 2 + 1) * _RATE / _N_FFT
+    hz = np.arange(_N_FFT // 2 + 1) * RATE / _N_FFT
     note = 69 + 12 * np.log2(np.maximum(hz, 1e-3) / 440) - tuning
     position = (note - LOW_NOTE) * _BINS
     index = np.arange(_BIN_COUNT)
     centre_hz = 440 * 2 ** ((LOW_NOTE + index / _BINS - 69 + tuning) / 12)
-    width = np.maximum(1.0, _BINS * 12 * np.log2(1 + _RATE / _N_FFT / centre_hz))
+    width = np.maximum(1.0, _BINS * 12 * np.log2(1 + RATE / _N_FFT / centre_hz))
     bank = np.maximum(0, 1 - np.abs(position[:, None] - index) / width)
     return np.asarray(bank / np.maximum(bank.sum(axis=0), 1e-9), np.float32)
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from types import TracebackType
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from luthier.audio.mp3 import RATES as MP3_RATES
+from luthier.audio.mp3 import Mp3Encoder
+from luthier.audio.playback import PlaybackCheck
 from luthier.errors import AudioError, RequestError
-from luthier.files import write_bytes
+from luthier.files import atomic_file
 
 Subtype = Literal["pcm16", "pcm24", "float"]
 _LAYOUTS = {1: "mono", 2: "stereo"}
-_MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 _OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
+_BLOCK_S = 2
+
+Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ _FORMATS = {
     ("wav", "float"): _Format("wav", "pcm_f32le", "flt"),
     ("flac", "pcm16"): _Format("flac", "flac", "s16"),
     ("flac", "pcm24"): _Format("flac", "flac", "s32"),
-    ("mp3", "pcm16"): _Format("mp3", "libmp3lame", "fltp", _MP3_RATES, most_kbps=320),
+    ("mp3", "pcm16"): _Format("mp3", "mp3", "s16", MP3_RATES),
     # The wheels of PyAV bring no good Vorbis encoder: both suffixes hold Opus.
     ("ogg", "pcm16"): _Format("ogg", "libopus", "flt", _OPUS_RATES, most_kbps=256),
     ("opus", "pcm16"): _Format("ogg", "libopus", "flt", _OPUS_RATES, most_kbps=256),
@@ -44,7 +49,7 @@ WRITABLE_SUFFIXES = tuple(dict.fromkeys(f".{name}" for name, _ in _FORMATS))
 
 def write_audio(
     path: Path,
-    samples: NDArray[np.float32],
+    samples: Floats,
     sample_rate: int,
     *,
     bitrate_kbps: int = 320,
@@ -65,14 +70,25 @@ def write_audio(
         AudioError: nothing to write, values that are not numbers, or the encoder failed.
         StorageError, PathError: the disk refused; nothing is left behind.
     """
-    kind = _format_of(path, subtype, sample_rate)
     _check(samples)
-    data = np.clip(samples, -1.0, 1.0).astype(np.float32, copy=False)
-    # Encoded in memory: FFmpeg handles a disk that fills up badly, write_bytes does not.
-    write_bytes(path, _encoded(kind, data, sample_rate, bitrate_kbps))
+    check_writable(path, sample_rate, subtype)
+    channels, block = samples.shape[0], _BLOCK_S * sample_rate
+    with (
+        atomic_file(path) as temporary,
+        AudioWriter(
+            temporary, sample_rate, channels, bitrate_kbps=bitrate_kbps, subtype=subtype
+        ) as writer,
+    ):
+        for start in range(0, samples.shape[1], block):
+            writer.add(samples[:, start : start + block])
 
 
-def _format_of(path: Path, subtype: Subtype, sample_rate: int) -> _Format:
+def check_writable(path: Path, sample_rate: int, subtype: Subtype = "pcm16") -> None:
+    """Raise `RequestError` when a file of that name cannot have that rate and kind of samples."""
+    _format_of(path, sample_rate, subtype)
+
+
+def _format_of(path: Path, sample_rate: int, subtype: Subtype) -> _Format:
     name = path.suffix.lower().removeprefix(".")
     kind = _FORMATS.get((name, subtype))
     if kind is None:
@@ -88,7 +104,7 @@ def _format_of(path: Path, subtype: Subtype, sample_rate: int) -> _Format:
     return kind
 
 
-def _check(samples: NDArray[np.float32]) -> None:
+def _check(samples: Floats) -> None:
     if samples.ndim != 2 or samples.shape[0] not in _LAYOUTS:
         raise RequestError(
             f"audio to write has shape (1 or 2 channels, samples), not {samples.shape}."
@@ -99,49 +115,188 @@ def _check(samples: NDArray[np.float32]) -> None:
         raise AudioError("the sound to write holds samples that are not numbers (NaN or infinity).")
 
 
-def _encoded(kind: _Format, samples: NDArray[np.float32], rate: int, bitrate_kbps: int) -> bytes:
-    import av
+class _Sink:
+    """A file that never fails towards FFmpeg, which handles a full disk badly: the first error is
+    kept for us."""
 
-    target = io.BytesIO()
-    try:
-        with av.open(
-            target, "w", format=kind.container, options={"fflags": "+bitexact"}
-        ) as container:
-            stream = container.add_stream(
-                kind.codec, rate=rate, layout=_LAYOUTS[samples.shape[0]], format=kind.sample_format
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        if self.error is None:
+            try:
+                self._stream.write(data)
+            except OSError as error:
+                self.error = error
+        return len(data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._stream.seek(offset, whence) if self.error is None else 0
+
+    def tell(self) -> int:
+        return self._stream.tell() if self.error is None else 0
+
+
+class AudioWriter:
+    """Writes a file block by block, not atomically: `write_audio` and `atomic_file` are for that.
+
+    Args:
+        path, sample_rate, bitrate_kbps, subtype: as for `write_audio`.
+        channels: 1 or 2.
+        check: decode what was encoded, packet by packet, for `decoded_peak`.
+
+    Raises (also from `add` and at the end of `with`):
+        RequestError: a format or rate that cannot be written.
+        AudioError: the encoder failed.
+        OSError: the disk refused.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        sample_rate: int,
+        channels: int,
+        *,
+        bitrate_kbps: int = 320,
+        subtype: Subtype = "pcm16",
+        check: bool = False,
+    ) -> None:
+        self._kind = _format_of(path, sample_rate, subtype)
+        self._path, self._rate, self._channels = path, sample_rate, channels
+        self._kbps, self._wants_check = bitrate_kbps, check
+        self._check: PlaybackCheck | None = None
+        self._count = 0
+        self._mp3: Mp3Encoder | None = None
+        self._container: Any = None
+        self._stream: Any = None
+
+    def __enter__(self) -> AudioWriter:
+        self._file = self._path.open("wb")
+        self._sink = _Sink(self._file)
+        if self._kind.codec == "mp3":
+            # BinaryIO in all that an encoder uses.
+            sink: Any = self._sink
+            self._mp3 = Mp3Encoder(sink, self._rate, self._channels, self._kbps)
+            if self._wants_check:
+                self._check = PlaybackCheck("mp3float")
+        else:
+            self._open_container()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self._finish()
+        finally:
+            if self._container is not None:
+                self._container.close()
+            self._file.close()
+        if kind is None:
+            self._raise_disk_error()
+
+    @property
+    def decoded_peak(self) -> float:
+        """The largest sample that players will get, known after `with`; needs `check`."""
+        if self._check is None:
+            raise ValueError("the writer was not asked to check what it writes")
+        return self._check.peak
+
+    def add(self, samples: Floats) -> None:
+        """Encode the next (channels, n) samples, ±1 at full scale; values beyond are clamped."""
+        import av
+
+        try:
+            if self._mp3 is not None:
+                self._checked(self._mp3.add(_integers(samples.T)))
+            else:
+                frame = self._frame(samples)
+                frame.pts = self._count
+                self._mux(frame)
+        except av.error.FFmpegError as error:
+            raise AudioError(f"{self._kind.codec} encoding failed: {error.strerror}.") from error
+        self._count += samples.shape[1]
+        self._raise_disk_error()
+
+    def _open_container(self) -> None:
+        import av
+
+        kind = self._kind
+        try:
+            self._container = av.open(
+                self._sink, "w", format=kind.container, options={"fflags": "+bitexact"}
             )
-            stream.codec_context.options = {"flags": "+bitexact"}
-            if kind.most_kbps:
-                channels = 1 if kind.container == "mp3" else samples.shape[0]
-                stream.bit_rate = min(bitrate_kbps, kind.most_kbps * channels) * 1000
-            elif kind.codec == "flac" and kind.sample_format == "s32":
-                stream.codec_context.options |= {"bits_per_raw_sample": "24"}
-            for start in range(0, samples.shape[1], rate):
-                frame = _frame(samples[:, start : start + rate], kind, rate)
-                frame.pts = start
-                container.mux(stream.encode(frame))
-            container.mux(stream.encode(None))
-    except av.codec.codec.UnknownCodecError as error:
-        raise AudioError(f"this build of PyAV has no encoder named {error}.") from error
-    except av.error.FFmpegError as error:
-        raise AudioError(f"{kind.codec} encoding failed: {error.strerror}.") from error
-    return target.getvalue()
+            layout = _LAYOUTS[self._channels]
+            self._stream = stream = self._container.add_stream(
+                kind.codec, rate=self._rate, layout=layout, format=kind.sample_format
+            )
+        except av.codec.codec.UnknownCodecError as error:
+            raise AudioError(f"this build of PyAV has no encoder named {error}.") from error
+        stream.codec_context.options = {"flags": "+bitexact"}
+        if kind.most_kbps:
+            stream.bit_rate = min(self._kbps, kind.most_kbps * self._channels) * 1000
+        elif kind.codec == "flac" and kind.sample_format == "s32":
+            stream.codec_context.options |= {"bits_per_raw_sample": "24"}
+
+    def _finish(self) -> None:
+        import av
+
+        try:
+            if self._mp3 is not None:
+                self._checked(self._mp3.finish())
+            else:
+                self._mux(None)
+                self._container.close()
+                self._container = None
+            if self._check is not None:
+                self._check.finish()
+        except av.error.FFmpegError as error:
+            raise AudioError(f"{self._kind.codec} encoding failed: {error.strerror}.") from error
+
+    def _mux(self, frame: Any) -> None:
+        for packet in self._stream.encode(frame):
+            if self._wants_check and packet.size:
+                self._check = self._check or PlaybackCheck.of(self._stream.codec_context)
+                self._check.add_packet(bytes(packet))
+            self._container.mux(packet)
+
+    def _checked(self, data: bytes) -> None:
+        if self._check is not None:
+            self._check.add_stream(data)
+
+    def _raise_disk_error(self) -> None:
+        if self._sink.error is not None:
+            raise self._sink.error
+
+    def _frame(self, samples: Floats) -> Any:
+        """An FFmpeg frame of `samples` (channels, n) in the format's own sample type."""
+        import av
+
+        data: NDArray[Any]
+        if self._kind.sample_format == "s16":
+            data = _integers(samples.T)
+        elif self._kind.sample_format == "s32":
+            wide = np.rint(samples.T.astype(np.float64) * 2.0**23)
+            data = (np.clip(wide, -(2**23), 2**23 - 1).astype(np.int32)) << 8
+        else:
+            data = np.clip(samples.T, -1.0, 1.0).astype(np.float32, copy=False)
+        frame = av.AudioFrame.from_ndarray(
+            np.ascontiguousarray(data).reshape(1, -1),
+            format=self._kind.sample_format,
+            layout=_LAYOUTS[samples.shape[0]],
+        )
+        frame.sample_rate = self._rate
+        return frame
 
 
-def _frame(samples: NDArray[np.float32], kind: _Format, rate: int) -> Any:
-    """An FFmpeg frame of `samples` (channels, n) in the format's own sample type."""
-    import av
-
-    data: NDArray[Any] = samples
-    if kind.sample_format == "s16":
-        data = np.clip(np.rint(samples * 2.0**15), -(2**15), 2**15 - 1).astype(np.int16)
-    elif kind.sample_format == "s32":
-        wide = np.rint(samples.astype(np.float64) * 2.0**23)
-        data = (np.clip(wide, -(2**23), 2**23 - 1).astype(np.int32)) << 8
-    if not kind.sample_format.endswith("p"):
-        data = data.T.reshape(1, -1)
-    frame = av.AudioFrame.from_ndarray(
-        np.ascontiguousarray(data), format=kind.sample_format, layout=_LAYOUTS[samples.shape[0]]
-    )
-    frame.sample_rate = rate
-    return frame
+def _integers(frames: Floats) -> NDArray[np.int16]:
+    """(n, channels) as 16 bits, clamped."""
+    scaled = frames * np.float32(2.0**15)
+    np.rint(scaled, out=scaled)
+    np.clip(scaled, -(2.0**15), 2.0**15 - 1, out=scaled)
+    return np.ascontiguousarray(scaled, dtype=np.int16)

@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 from luthier.audio.chroma import (
     FRAMES_PER_S,
+    RATE,
     bass_weights,
     fold,
     note_activations,
     treble_weights,
 )
 from luthier.audio.keynames import Key, Mode
+from luthier.audio.spectrum import mono_excerpt
 from luthier.errors import AudioError
 
 Floats = NDArray[np.float32]
@@ -40,38 +42,55 @@ _CHORDS_OF: dict[Mode, dict[tuple[int, Mode], float]] = {
 }  # fmt: skip
 _OTHER_CHORDS = 0.004
 _TREBLE, _BASS = 8.0, 6.0  # how sharply pitch classes and bass note decide a frame's chord
-_EDGE = 0.0625  # weight of first and last chord being the tonic, against the mean of all frames
-_EDGE_S = 1.1
+# First and last second being the tonic, against the mean of all frames: it tells a minor loop
+# without a dominant from its relative major, and weighs too little to mislead in an excerpt.
+_EDGE, _EDGE_FRAMES = 0.06, round(1.1 * FRAMES_PER_S)
+LONGEST_S = 300.0
+_SHORTEST_S = 0.2
+_ENOUGH_S = 4.0  # of sound; with less, a bar or two, the chords heard say less of the key
 _CERTAINTY = 5.0  # log-likelihood a frame → probability: frames are far from independent
 
 
 def estimate_key(samples: Floats, sample_rate: int) -> Key:
     """Estimate the key of (channels, n) samples, with its probability as the confidence.
 
-    Music without pitch (drums, noise, silence) gives some key with a confidence near 1/24.
+    Of recordings longer than five minutes the middle five are heard, so memory is bounded. Noise
+    gives some key with a confidence near 1/24; silence, less than a fifth of a second or samples
+    that are not numbers give C major with confidence 0.
     """
     if samples.size == 0:
         raise AudioError("there are no samples to estimate a key from.")
-    scores = key_scores(note_activations(samples, sample_rate))
-    odds = np.exp(_CERTAINTY * (scores - scores.max()))
+    mono, _ = mono_excerpt(samples, sample_rate, RATE, LONGEST_S)
+    if mono.size < _SHORTEST_S * RATE or not mono.any():
+        return Key(0, "major", 0.0)
+    notes = note_activations(mono, RATE)
+    weight = _loudness(notes)
+    certainty = _CERTAINTY * min(1, float(weight.sum()) / FRAMES_PER_S / _ENOUGH_S)
+    scores = key_scores(notes, weight)
+    odds = np.exp(certainty * (scores - scores.max()))
     mode, tonic = np.unravel_index(int(np.argmax(odds)), odds.shape)
     confidence = float(odds.max() / odds.sum())
     return Key(int(tonic), _MODES[int(mode)], round(confidence, 3))
 
 
-def key_scores(notes: Floats) -> NDArray[np.float64]:
-    """Mean log-likelihood a frame of (frames, 72) note activations: (2 modes, 12 tonics)."""
+def _loudness(notes: Floats) -> Floats:
+    """How much each frame of (frames, 72) note activations counts, 0..1: less when it is quieter
+    than most, so that gaps do not count."""
     strength = notes.sum(axis=1)
-    if not strength.any():
-        return np.zeros((2, 12))
-    weight = np.minimum(1, strength / np.median(strength[strength > 0]))
+    sounding = strength[strength > 0]
+    scaled = strength / np.median(sounding) if sounding.size else strength
+    return np.asarray(np.minimum(1, scaled), np.float32)
+
+
+def key_scores(notes: Floats, weight: Floats) -> NDArray[np.float64]:
+    """Weighted mean log-likelihood a frame of (frames, 72) note activations, given the (frames,)
+    weights: (2 modes, 12 tonics)."""
     chords = chord_probabilities(notes)
     likelihood = np.log(np.einsum("fc,kc->fk", chords, _key_table()))
-    scores = (weight[:, None] * likelihood).sum(axis=0) / weight.sum()
+    scores = (weight[:, None] * likelihood).sum(axis=0) / max(float(weight.sum()), 1e-9)
     sounding = np.flatnonzero(weight > 0.1)
-    edge = max(2, round(_EDGE_S * FRAMES_PER_S))
-    for part in (sounding[:edge], sounding[-edge:]):
-        scores += _EDGE * np.log(0.1 + chords[part].mean(axis=0))
+    for part in (sounding[:_EDGE_FRAMES], sounding[-_EDGE_FRAMES:]):
+        scores += _EDGE * np.log(0.1 + chords[part].mean(axis=0)) if part.size else 0
     return np.asarray(scores.reshape(2, 12), np.float64)
 
 

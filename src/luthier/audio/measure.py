@@ -1,20 +1,29 @@
-"""Samples → peak, loudness, clipping, silence, DC, and a quality score: no music knowledge."""
+"""Samples → peak, loudness, clipping, silence, DC, bandwidth, and a quality score.
+
+No music knowledge: tempo and key have modules of their own. One measure is one meter, and all of
+them take the same blocks, so that a file of any length is measured in little memory.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from luthier.audio.loudness import integrated_loudness
+from luthier.audio.bandwidth import BandwidthMeter
+from luthier.audio.clipping import ClippingMeter
+from luthier.audio.levels import SILENCE_DB, Image, LevelMeter, decibels
+from luthier.audio.loudness import LoudnessMeter, step_size
+from luthier.audio.truepeak import TruePeakMeter
 from luthier.errors import AudioError
 
-FULL_SCALE = 0.999  # a sample at or above it counts as full scale, whatever the bit depth
-CLIP_RUN = 3  # full-scale samples in a row that make a clip; one or two are a normal peak
-SILENCE_DB = -60.0
-FRAME_S = 0.05
-FLOOR_DB = -200.0  # digital silence: JSON has no minus infinity
+_STEPS_A_BLOCK = 20  # 2 s: large enough for numpy, small enough for the processor's cache
+
+__all__ = ["Measures", "Meter", "decibels", "measure", "peak", "quality_score"]
+
+Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,11 @@ class Measures:
         clipping_ratio: share of samples in runs of three or more at full scale.
         silence_ratio: share of 50 ms frames with an RMS below -60 dB full scale.
         dc_offset: mean of the worst channel, -1..1.
+        true_peak_db: largest value between the samples too, ITU-R BS.1770-4, dB full scale.
+        clips: how many such runs there are.
+        image: mono, dual mono (both channels alike), inverted mono, one-sided, stereo, surround.
+        bandwidth_hz: the highest frequency that carries something.
+        bandwidth_verdict: what a sharp end there betrays ("upsampled from 8000 Hz"), or None.
     """
 
     duration_s: float
@@ -42,68 +56,79 @@ class Measures:
     clipping_ratio: float
     silence_ratio: float
     dc_offset: float
+    true_peak_db: float | None = None
+    clips: int = 0
+    image: Image | None = None
+    bandwidth_hz: float | None = None
+    bandwidth_verdict: str | None = None
 
 
-def decibels(value: float) -> float:
-    """Amplitude → dB full scale, floored at -200."""
-    return max(FLOOR_DB, 20 * float(np.log10(max(value, 1e-12))))
+class Meter:
+    """All measures at once: `add` blocks of `block` samples (the last may be shorter), `result`.
+
+    Args:
+        sample_rate: Hz.
+        channel_names: FFmpeg's speaker names, one a channel.
+    """
+
+    def __init__(self, sample_rate: int, channel_names: Sequence[str]) -> None:
+        channels, step = len(channel_names), step_size(sample_rate)
+        self.block = _STEPS_A_BLOCK * step
+        self._rate, self._channels = sample_rate, channels
+        self._levels = LevelMeter(channels, step)
+        self._loudness = LoudnessMeter(sample_rate, channel_names)
+        self._true_peak = TruePeakMeter(sample_rate, channels)
+        self._clipping = ClippingMeter(channels)
+        self._bandwidth = BandwidthMeter(sample_rate)
+
+    def add(self, block: Floats) -> None:
+        """Take the next (channels, n) samples."""
+        peak = self._levels.add(block)
+        self._clipping.add(block, peak)
+        self._true_peak.add(block)
+        self._loudness.add(block)
+        self._bandwidth.add(block)
+
+    def result(self) -> Measures:
+        """What was measured; raise `AudioError` when there were no samples."""
+        levels = self._levels
+        if not levels.count:
+            raise AudioError("there are no samples to measure.")
+        self._clipping.finish()
+        self._true_peak.finish()
+        bandwidth = self._bandwidth.result()
+        loudness = self._loudness.lufs()
+        return Measures(
+            duration_s=round(levels.count / self._rate, 3),
+            sample_rate=self._rate,
+            channels=self._channels,
+            peak_db=round(decibels(levels.peak), 2),
+            rms_db=round(decibels(levels.rms), 2),
+            loudness_lufs=None if loudness is None else round(loudness, 2),
+            clipping_ratio=round(self._clipping.clipped / (levels.count * self._channels), 6),
+            silence_ratio=round(levels.silence_ratio, 4),
+            dc_offset=round(levels.dc_offset, 5),
+            true_peak_db=round(decibels(self._true_peak.peak), 2),
+            clips=self._clipping.runs,
+            image=levels.image,
+            bandwidth_hz=bandwidth.hz,
+            bandwidth_verdict=bandwidth.verdict,
+        )
 
 
-def measure(samples: NDArray[np.float32], sample_rate: int) -> Measures:
+def measure(
+    samples: Floats, sample_rate: int, channel_names: Sequence[str] | None = None
+) -> Measures:
     """Measure (channels, n) samples; raise `AudioError` when there are none."""
-    channels, count = samples.shape
-    if count == 0:
-        raise AudioError("there are no samples to measure.")
-    power = float(np.mean([np.dot(c, c) / count for c in samples]))
-    means = samples.mean(axis=1, dtype=np.float64)
-    return Measures(
-        duration_s=round(count / sample_rate, 3),
-        sample_rate=sample_rate,
-        channels=channels,
-        peak_db=round(decibels(peak(samples)), 2),
-        rms_db=round(decibels(power**0.5), 2),
-        loudness_lufs=_rounded(integrated_loudness(samples, sample_rate)),
-        clipping_ratio=round(clipping_ratio(samples), 6),
-        silence_ratio=round(silence_ratio(samples, sample_rate), 4),
-        dc_offset=round(float(means[np.argmax(np.abs(means))]), 5),
-    )
+    meter = Meter(sample_rate, channel_names or ("",) * len(samples))
+    for start in range(0, samples.shape[1], meter.block):
+        meter.add(samples[:, start : start + meter.block])
+    return meter.result()
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 2)
-
-
-def peak(samples: NDArray[np.float32]) -> float:
+def peak(samples: Floats) -> float:
     """The largest absolute sample, without a copy of the whole track."""
     return max(float(samples.max()), -float(samples.min())) if samples.size else 0.0
-
-
-def clipping_ratio(samples: NDArray[np.float32]) -> float:
-    """Share of (channels, n) samples in runs of at least three at full scale, of one sign."""
-    clipped = 0
-    for channel in samples:
-        for sign in (1, -1):
-            full = channel >= FULL_SCALE if sign > 0 else channel <= -FULL_SCALE
-            if full.any():
-                clipped += _in_runs(full)
-    return clipped / samples.size
-
-
-def _in_runs(full: NDArray[np.bool_]) -> int:
-    edges = np.flatnonzero(np.diff(full.astype(np.int8), prepend=0, append=0))
-    lengths = edges[1::2] - edges[::2]
-    return int(lengths[lengths >= CLIP_RUN].sum())
-
-
-def silence_ratio(samples: NDArray[np.float32], sample_rate: int) -> float:
-    """Share of 50 ms frames (the last may be shorter) with an RMS over channels below -60 dB."""
-    size = max(1, round(FRAME_S * sample_rate))
-    starts = np.arange(0, samples.shape[1], size)
-    energy = np.zeros(len(starts), np.float64)
-    for channel in samples:
-        energy += np.add.reduceat(np.square(channel, dtype=np.float64), starts)
-    lengths = np.diff(np.append(starts, samples.shape[1])) * samples.shape[0]
-    return float(np.mean(energy / lengths < 10 ** (SILENCE_DB / 10)))
 
 
 def quality_score(measures: Measures) -> tuple[int, list[str]]:

@@ -1,14 +1,43 @@
-"""Samples → magnitudes, mel bands and pitch classes over time. numpy only."""
+"""Samples → magnitudes and mel bands over time, in blocks. numpy only."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from luthier.audio.resample import resample
+
 Floats = NDArray[np.float32]
-_BLOCK_FRAMES = 2048  # frames transformed at once: bounds memory for long tracks
+_BLOCK_FRAMES = 256  # frames transformed at once: bounds memory for long tracks
+_SILENT = 1e-7  # a peak of -140 dB: less than one step of 24 bits
+
+
+def mono_excerpt(
+    samples: Floats, sample_rate: int, rate: int, longest_s: float
+) -> tuple[Floats, float]:
+    """What the estimators listen to: one channel at `rate`, of peak 1, from the middle of a track
+    that is longer than `longest_s`.
+
+    Args:
+        samples: (channels, n) or (n,).
+
+    Returns:
+        (m,) samples and where they begin, in seconds. All zero when nothing sounds, or when the
+        samples are not all numbers.
+    """
+    channels = samples if samples.ndim == 2 else samples[None]
+    count = min(channels.shape[1], round(longest_s * sample_rate))
+    start = (channels.shape[1] - count) // 2
+    with np.errstate(over="ignore", invalid="ignore"):
+        mono = channels[:, start : start + count].mean(axis=0, keepdims=True, dtype=np.float32)
+        mono = resample(mono, sample_rate, rate)[0]
+        peak = max(float(mono.max(initial=0)), -float(mono.min(initial=0)))
+    if not np.isfinite(peak) or peak < _SILENT:
+        return np.zeros_like(mono), start / sample_rate
+    return np.asarray(mono / np.float32(peak), np.float32), start / sample_rate
 
 
 @lru_cache(maxsize=8)
@@ -29,16 +58,25 @@ def magnitudes(samples: Floats, n_fft: int, hop: int) -> Floats:
     Returns:
         (1 + n // hop, 1 + n_fft // 2); a full-scale sine has a peak of about 0.5.
     """
+    return np.concatenate(list(_magnitude_blocks(samples, n_fft, hop)))
+
+
+def band_levels(samples: Floats, n_fft: int, hop: int, bank: Floats) -> Floats:
+    """`magnitudes(samples, n_fft, hop) @ bank`, (frames, bands), without ever holding the
+    magnitudes of a whole track; `bank` is (bins, bands)."""
+    return np.concatenate([block @ bank for block in _magnitude_blocks(samples, n_fft, hop)])
+
+
+def _magnitude_blocks(samples: Floats, n_fft: int, hop: int) -> Iterator[Floats]:
+    """The rows of `magnitudes`, `_BLOCK_FRAMES` at a time."""
     padded = np.pad(samples.astype(np.float32, copy=False), n_fft // 2)
     padded = np.pad(padded, (0, max(0, n_fft - padded.size)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop]
     frames = min(len(windows), 1 + samples.size // hop)
     weight = _hann(n_fft) * np.float32(2 / n_fft)
-    out = np.empty((frames, 1 + n_fft // 2), np.float32)
     for start in range(0, frames, _BLOCK_FRAMES):
         stop = min(frames, start + _BLOCK_FRAMES)
-        out[start:stop] = np.abs(np.fft.rfft(windows[start:stop] * weight, axis=1))
-    return out
+        yield np.abs(np.fft.rfft(windows[start:stop] * weight, axis=1))
 
 
 def _to_mel(hz: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -86,6 +124,6 @@ def log_mel(
 ) -> Floats:
     """Mel-band levels of a mono signal (n,): (frames, bands), dB full scale, `floor_db` or more."""
     bank = mel_filterbank(sample_rate, n_fft, bands, low_hz, high_hz or sample_rate / 2)
-    levels = magnitudes(samples, n_fft, hop) @ bank
+    levels = band_levels(samples, n_fft, hop, bank)
     decibels: Floats = np.maximum(20 * np.log10(np.maximum(levels, 1e-10)), floor_db)
     return decibels.astype(np.float32)
