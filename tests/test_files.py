@@ -209,8 +209,8 @@ def test_a_file_size_limit_leaves_nothing(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 1
-    assert "PathError" in done.stderr
-    assert "File too large" in done.stderr
+    assert "StorageError" in done.stderr
+    assert "file-size limit" in done.stderr
     assert entries(tmp_path) == []
 
 

@@ -17,7 +17,10 @@ PACKAGE = ROOT / "src" / "luthier"
 HEAVY = {"torch", "transformers", "diffusers", "peft", "accelerate", "datasets", "onnx"}
 TORCH_FREE = ("audio", "dataset", "runtime", "report", "cli")
 # In a family's folder only these may import torch at module level.
-TRAINING_SIDE = {"model", "graphs", "autoencoder", "denoiser", "attention"}
+TRAINING_SIDE = {
+    *("model", "graphs", "autoencoder", "denoiser", "attention"),
+    *("checkpoints", "fourier", "oobleck"),
+}
 # package -> packages of luthier it may import; the top-level modules are free for all.
 MAY_IMPORT = {
     "audio": set(),
@@ -25,8 +28,8 @@ MAY_IMPORT = {
     "report": {"audio"},
     "dataset": {"audio"},
     "music": {"audio", "runtime"},
-    "training": {"audio", "dataset", "music"},
-    "evaluation": {"audio", "dataset", "music", "runtime"},
+    "training": {"audio", "dataset", "music", "report"},
+    "evaluation": {"audio", "dataset", "music", "runtime", "training"},
     "export": {"audio", "music", "runtime", "training"},
 }
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 500, 90

@@ -10,6 +10,7 @@ import torch
 from diffusers import AceStepTransformer1DModel
 from diffusers.pipelines.ace_step import modeling_ace_step as ace
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor
 from transformers import Qwen3Config, Qwen3Model
 
 from luthier.music import templates
@@ -135,9 +136,42 @@ def make_tiny_model(folder: Path, seed: int = 0, spec: ModelSpec = SPEC) -> Path
     return folder
 
 
-@functools.cache
+def denoiser_inputs(batch: int = 2, frames: int = 24, tokens: int = 7) -> dict[str, Tensor]:
+    """Random inputs of the tiny denoiser without padding, by the names of `denoise`, in order."""
+    draw = torch.Generator().manual_seed(0)
+    times, channels = torch.tensor([0.3, 0.8])[:batch], SPEC.latent_channels
+    return {
+        "noisy": torch.randn(batch, frames, channels, generator=draw),
+        "timestep": times,
+        "timestep_r": times,
+        "latent_mask": torch.ones(batch, frames),
+        "encoder_states": torch.randn(batch, tokens, _SHAPE["hidden_size"], generator=draw),
+        "encoder_mask": torch.ones(batch, tokens),
+        "context": torch.randn(batch, frames, 2 * channels, generator=draw),
+    }
+
+
+@torch.no_grad()
+def diffusers_velocity(model: MusicModel, given: dict[str, Tensor]) -> Tensor:
+    """What diffusers' own forward pass makes of `denoiser_inputs`."""
+    velocity: Tensor = model.transformer(
+        hidden_states=given["noisy"],
+        timestep=given["timestep"],
+        timestep_r=given["timestep_r"],
+        encoder_hidden_states=given["encoder_states"],
+        context_latents=given["context"],
+        return_dict=False,
+    )[0]
+    return velocity
+
+
 def tiny_onnx(precision: str = "fp32") -> Path:
     """The tiny model as exported graphs; made once a session, read only."""
+    return _exported(precision)
+
+
+@functools.cache
+def _exported(precision: str) -> Path:
     from luthier.export.export import export_model
 
     folder = Path(_SESSION.name)

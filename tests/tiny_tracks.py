@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from luthier.audio.encode import write_audio
-from luthier.dataset.build import build_dataset
+from luthier.dataset.build import BuildSettings, build_dataset
 from luthier.files import write_json, write_text
 
 RATE = 8000
@@ -45,7 +45,6 @@ def make_dataset(folder: Path, *, validation_split: float = 0.25) -> Path:
         folder / "tracks",
         folder / "tracks",
         folder / "set",
-        validation_split=validation_split,
-        repeat_count=2,
+        BuildSettings(validation_split=validation_split, repeat_count=2),
     )
     return folder / "set"

@@ -169,7 +169,7 @@ def _curate(demo: Demo, source: Path) -> CurateReport:
 
 
 def _dataset(demo: Demo, source: Path, curated: CurateReport) -> None:
-    from luthier.dataset.build import build_dataset
+    from luthier.dataset.build import BuildSettings, build_dataset
     from luthier.dataset.prompts import load_mapping, write_prompts
     from luthier.dataset.styles import load_presets
     from luthier.dataset.tracks import find_audio
@@ -194,9 +194,7 @@ def _dataset(demo: Demo, source: Path, curated: CurateReport) -> None:
         audio,
         metadata,
         demo.out / "dataset",
-        validation_split=0.25,
-        repeat_count=1,
-        seed=demo.settings.seed,
+        BuildSettings(validation_split=0.25, repeat_count=1, seed=demo.settings.seed),
     )
 
 
@@ -234,6 +232,7 @@ def _train(demo: Demo, base: Path) -> Path:
         train_mlp=True,
         save_every=max(10, steps // 4),
         seed=demo.settings.seed,
+        samples=0,  # the evaluation that follows plays base and adapter
     )
     logs = demo.out / "logs"
     shutil.rmtree(logs, ignore_errors=True)
@@ -246,10 +245,12 @@ def _train(demo: Demo, base: Path) -> Path:
 
 def _merge(demo: Demo, base: Path, adapter: Path) -> float:
     from luthier.training.merge import merge
+    from luthier.training.merge_adapters import Weighted
 
-    report = merge(base, adapter, demo.out / "merged", verify=True)
-    assert report.max_abs_difference is not None  # verify was asked for
-    return report.max_abs_difference
+    adapters, out = [Weighted(adapter)], demo.out / "merged"
+    report = merge(base, adapters, out, storage="exact", verify=True, overwrite=True)
+    assert report.check is not None  # verify was asked for
+    return report.check.max_abs_difference
 
 
 def _export(demo: Demo) -> dict[str, int]:

@@ -35,20 +35,14 @@ def write_demo_report(
 ) -> Path:
     """Write `report.html` and return its path."""
     path = demo.out / "report.html"
-    wins = sum(row["adapter"] < row["base"] for row in measures["fad"])
-    total = len(measures["fad"])
-    good = measures["improved_every_seed"]
     page = ReportPage(
         title="From recordings to an instrument",
         lead=(
             f"{measures['curated']} recordings, curated and learnt by {spec.name} in "
             f"{_minutes(demo)}: here is what it played before, and what it plays now."
         ),
-        verdict=(
-            f"With the adapter the music lies nearer to the held-out recordings in {wins} of "
-            f"{total} seeds (Fréchet distance, {measures['embedding']})."
-        ),
-        good=good,
+        verdict=_verdict(measures, rounds),
+        good=measures["improved_every_seed"],
         stages=tuple(demo.stages),
         groups=(_players(demo),),
         table=_table(rounds),
@@ -59,6 +53,21 @@ def write_demo_report(
     )
     write_report(path, page)
     return path
+
+
+def _verdict(measures: dict[str, Any], rounds: Sequence[tuple[Evaluation, Evaluation]]) -> str:
+    """What the adapter gained, and what it paid for it."""
+    wins = sum(row["adapter"] < row["base"] for row in measures["fad"])
+    text = (
+        f"With the adapter the music lies nearer to the held-out recordings in {wins} of "
+        f"{len(measures['fad'])} seeds (Fréchet distance, {measures['embedding']})."
+    )
+    before, after = zip(*rounds, strict=True)
+    for name in ("tempo", "key"):
+        (passed, asked), (had, _) = _passed(after, name), _passed(before, name)
+        if asked:
+            text += f" It kept the {name} asked for in {passed} of {asked} clips; before, {had}."
+    return text
 
 
 def _minutes(demo: Demo) -> str:
@@ -79,8 +88,9 @@ def _players(demo: Demo) -> ClipGroup:
         audio, rate = read_audio(demo.out / "clips" / name / "seed-0" / "00.wav")
         clips.append(Clip(title, subtitle, audio, rate))
     asked = [f"{request['bpm']} bpm" if request["bpm"] else "", request["key"] or ""]
-    facts = ", ".join(part for part in asked if part)
-    note = f"prompt: {request['prompt']} ({facts}); seed {demo.settings.seed}, the same for all"
+    # A caption may say them already.
+    said = ", ".join([request["prompt"], *(a for a in asked if a and a not in request["prompt"])])
+    note = f"Prompt: {said}. Seed {demo.settings.seed}, the same for all."
     return ClipGroup("One prompt, one seed", note, tuple(clips))
 
 
@@ -117,11 +127,15 @@ def _table(rounds: Sequence[tuple[Evaluation, Evaluation]]) -> Table:
 
 def _shares(label: str, note: str, name: str, sides: Sequence[Sequence[Evaluation]]) -> Row:
     values: list[str | None] = []
-    for side in sides:
-        found = [a for e in side if (a := getattr(e, name)) is not None]
-        passed, asked = sum(a.passed for a in found), sum(len(a.checks) for a in found)
+    for passed, asked in (_passed(side, name) for side in sides):
         values.append(f"{passed} of {asked}" if asked else None)
     return Row(label, tuple(values), note=note)
+
+
+def _passed(side: Sequence[Evaluation], name: str) -> tuple[int, int]:
+    """Clips with the tempo or key that was asked for, and clips that were asked."""
+    found = [a for e in side if (a := getattr(e, name)) is not None]
+    return sum(a.passed for a in found), sum(len(a.checks) for a in found)
 
 
 def _losses(logs: Path) -> tuple[tuple[int, float], ...]:

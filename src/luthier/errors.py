@@ -7,11 +7,18 @@ print.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 
 class LuthierError(Exception):
     """Anything luthier refuses or cannot do, told in a sentence."""
 
     exit_code = 1
+
+    def to_json(self) -> dict[str, Any]:
+        """What --json prints of it."""
+        return {"error": str(self), "kind": type(self).__name__}
 
 
 class RequestError(LuthierError):
@@ -37,9 +44,17 @@ class DatasetError(LuthierError):
 
 
 class LicenceError(LuthierError):
-    """A track has no record that allows AI training."""
+    """Tracks have no record that allows AI training; `refused` lists every one with its reason."""
 
     exit_code = 3
+
+    def __init__(self, message: str, refused: Iterable[Mapping[str, str]] = ()) -> None:
+        super().__init__(message)
+        self.refused = [dict(row) for row in refused]
+
+    def to_json(self) -> dict[str, Any]:
+        """What --json prints of it, the list included."""
+        return {**super().to_json(), "refused": self.refused}
 
 
 class ModelError(LuthierError):

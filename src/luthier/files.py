@@ -22,14 +22,16 @@ from luthier.errors import LuthierError, PathError, StorageError
 
 
 def _explain(error: OSError, path: Path, temporary: Path | None = None) -> LuthierError:
+    # First, because a copy that finds no room names the file that it was reading.
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        what = "a file-size limit is reached" if error.errno == errno.EFBIG else "the disk is full"
+        return StorageError(
+            f"{what}: {path} could not be written and was left as it was. "
+            "Free some space, or choose another output folder."
+        )
     if temporary and error.filename and not str(error.filename).startswith(str(temporary)):
         # The writer stumbled over a file of its own: naming the output would mislead.
         return PathError(f"{error.filename} cannot be read or written: {error.strerror}.")
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StorageError(
-            f"the disk is full: {path} could not be written and was left as it was. "
-            "Free some space, or choose another output folder."
-        )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return PathError(f"{path} cannot be written: {error.strerror}. Choose another folder.")
     return PathError(f"{path} cannot be written: {error.strerror or error}.")
@@ -59,8 +61,9 @@ def make_folder(path: Path) -> Path:
     """Create `path` and its parents; raise `PathError` in a sentence where that is impossible."""
     try:
         path.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise PathError(f"{path} is a file, but a folder is needed there.") from None
+    except (FileExistsError, NotADirectoryError):
+        file = next((p for p in (path, *path.parents) if p.is_file()), path)
+        raise PathError(f"{file} is a file, but a folder is needed there.") from None
     except OSError as error:
         raise _explain(error, path) from error
     return path

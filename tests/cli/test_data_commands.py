@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import argparse
 import importlib
 import json
 
@@ -10,13 +9,14 @@ import pytest
 from band import RATE, play
 from luthier.audio.encode import write_audio
 from luthier.cli import common
+from luthier.cli.common import CommandParser
 from luthier.errors import LicenceError, PathError, RequestError
 
 
 def luthier(*words: object) -> int:
     command, *arguments = map(str, words)
     module = importlib.import_module(f"luthier.cli.{command}")
-    parser = argparse.ArgumentParser()
+    parser = CommandParser()
     module.add_arguments(parser)
     common.add_common_arguments(parser)
     return module.run(parser.parse_args(arguments))
@@ -95,8 +95,6 @@ def test_a_dry_run_writes_nothing(recordings, tmp_path, capsys, flag):
     out = tmp_path / "out"
     assert luthier("curate", recordings, "--out", out, "--dry-run", flag) == 0
     assert luthier("prompts", recordings, "--out", out, "--dry-run", flag) == 0
-    build = ("dataset", "build", recordings, "--metadata", tmp_path, "--out", out)
-    assert luthier(*build, "--dry-run", flag) == 0
     assert not out.exists()
     assert len(list(recordings.iterdir())) == 2
     assert bool(capsys.readouterr().out) == (flag != "--quiet")

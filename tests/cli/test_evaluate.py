@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
@@ -26,7 +25,7 @@ def folders(tmp_path: Path) -> Path:
 
 
 def luthier(folders: Path, *flags: str) -> int:
-    parser = argparse.ArgumentParser()
+    parser = common.CommandParser()
     evaluate.add_arguments(parser)
     common.add_common_arguments(parser)
     first = [str(folders / "clips"), "--reference", str(folders / "real")]
@@ -46,10 +45,10 @@ def test_json_for_programs(folders: Path, capsys: pytest.CaptureFixture[str]) ->
     flags = ["--requests", str(folders / "r.json"), "--checkpoint", "epoch=0-step=50000_lora"]
     assert luthier(folders, "--json", *flags) == 0
     told = json.loads(capsys.readouterr().out)
-    first = ["checkpoint", "fad_score", "clap_score", "clap_reason", "style_coverage"]
-    assert list(told)[:6] == [*first, "samples_generated"]
+    first = ["checkpoint", "fad_score", "clap_score", "style_coverage"]
+    assert list(told)[:5] == [*first, "samples_generated"]
     assert told["checkpoint"] == "epoch=0-step=50000_lora"
-    assert told["style_coverage"] == {"CORE-01": True}
+    assert told["style_coverage"] == {"CORE-01": None}
     assert told["tempo"]["n"] == 1
     assert told["key"] is None
 
@@ -62,7 +61,7 @@ def test_quiet_writes_and_says_nothing(folders: Path, capsys: pytest.CaptureFixt
 
 def test_a_dry_run_writes_nothing(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert luthier(folders, "--dry-run", "--out", str(folders / "e.json")) == 0
-    assert "2 clips against 1 tracks" in capsys.readouterr().out
+    assert "measure 2 clips against 1 tracks" in capsys.readouterr().out
     assert not (folders / "e.json").exists()
 
 
@@ -80,3 +79,25 @@ def test_bad_flags_are_sentences(
     with pytest.raises(kind) as caught:
         luthier(folders, *flags)
     assert caught.value.exit_code == code
+
+
+def test_a_gate_that_is_not_passed_can_be_an_exit_code(folders: Path) -> None:
+    quiet = np.zeros((2, 4 * RATE), np.float32)
+    write_audio(folders / "clips" / "b.wav", quiet, RATE)
+    assert luthier(folders, "--quiet") == 0
+    assert luthier(folders, "--quiet", "--require-gates") == evaluate.GATE_EXIT
+
+
+def test_against_an_earlier_evaluation(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = str(folders / "before.json")
+    assert luthier(folders, "--quiet", "--out", before) == 0
+    assert luthier(folders, "--baseline", before, "--require-gates") == 0
+    assert "passed fad_against_baseline" in capsys.readouterr().out
+
+
+def test_a_page_with_players(folders: Path) -> None:
+    assert luthier(folders, "--quiet", "--html", str(folders / "page.html")) == 0
+    page = (folders / "page.html").read_text()
+    assert page.count("<audio") == 3  # two clips, one real track
+    assert "Fréchet distance" in page
+    assert "Gate: usable" in page

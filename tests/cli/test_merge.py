@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from luthier.cli.main import main
+from luthier.cli.merge import folder_and_weight
+from luthier.errors import RequestError
 from luthier.music.model import load_model
 from luthier.training.config import config_from
 from luthier.training.lora import add_adapter, save_adapter
@@ -19,18 +21,19 @@ from tiny import make_tiny_model, tiny_model
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("merge")
     make_tiny_model(root / "model")
-    transformer = tiny_model().transformer
-    with torch.no_grad():
-        for _, value in add_adapter(transformer, config_from({"rank": 2})):
-            value.fill_(0.1)
-    (root / "adapter").mkdir()
-    save_adapter(transformer, root / "adapter", "tiny")
+    for name, settings in (("adapter", {"rank": 2}), ("dora", {"rank": 4, "use_dora": True})):
+        transformer = tiny_model().transformer
+        with torch.no_grad():
+            for _, value in add_adapter(transformer, config_from(settings)):
+                value.add_(0.1)
+        (root / name).mkdir()
+        save_adapter(transformer, root / name, "tiny")
     return root
 
 
-def words(base: Path, adapter: Path, out: Path, *more: str) -> list[str]:
+def words(base: Path, adapter: object, out: Path, *more: str) -> list[str]:
     return [
-        *("merge", "--base-model", str(base), "--lora-checkpoint", str(adapter)),
+        *("merge", "--base-model", str(base), "--adapter", str(adapter)),
         *("--output-dir", str(out), *more),
     ]
 
@@ -38,14 +41,31 @@ def words(base: Path, adapter: Path, out: Path, *more: str) -> list[str]:
 def test_merge(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "merged"
     assert main(words(made / "model", made / "adapter", out, "--dry-run")) == 0
-    assert "would change 16 tensors of tiny" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert said.startswith("would change 16 tensors of ")
+    assert "adapter: rsLoRA of rank 2, 16 tensors, weight 1" in said
     assert not out.exists()
     assert main(words(made / "model", made / "adapter", out, "--verify")) == 0
-    assert "differs from base + adapter by at most" in capsys.readouterr().out
+    assert "differs from base + adapter by" in capsys.readouterr().out
     load_model(out)
-    assert main(words(made / "model", made / "adapter", out, "--json")) == 0
+    again = words(made / "model", f"{made / 'adapter'}:0.5", out, "--overwrite", "--json")
+    assert main([*again, "--adapter", f"{made / 'dora'}:-1", "--verify"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert (told["merged_tensors"], told["rank"]) == (16, 2)
+    assert told["merged_tensors"] == 16
+    assert [(a["method"], a["weight"]) for a in told["adapters"]] == [("rsLoRA", 0.5), ("DoRA", -1)]
+    assert told["verify"]["difference"] <= told["verify"]["allowed"]
+
+
+def test_a_folder_and_its_weight(tmp_path: Path) -> None:
+    assert folder_and_weight("a/b") == (Path("a/b"), 1.0)
+    assert folder_and_weight("a/b:0.25") == (Path("a/b"), 0.25)
+    assert folder_and_weight("a:b") == (Path("a:b"), 1.0)
+    assert folder_and_weight("C:") == (Path("C:"), 1.0)
+    (tmp_path / "x:2").mkdir()
+    assert folder_and_weight(f"{tmp_path}/x:2") == (tmp_path / "x:2", 1.0)
+    assert folder_and_weight(f"{tmp_path}/x:2:3") == (tmp_path / "x:2", 3.0)
+    with pytest.raises(RequestError, match="must be a finite number"):
+        folder_and_weight("a:nan")
 
 
 @pytest.mark.parametrize("dry", [[], ["--dry-run"]])
@@ -55,8 +75,7 @@ def test_exit_codes(
     model, adapter, out = made / "model", made / "adapter", tmp_path / "out"
     assert main(words(tmp_path / "none", adapter, out, *dry)) == 1
     assert main(words(model, tmp_path / "none", out, *dry)) == 2
-    if not dry:
-        assert main(words(model, adapter, model)) == 3
+    assert main(words(model, adapter, model, *dry)) == 3
     said = capsys.readouterr().err.splitlines()
     assert all(line.startswith("luthier: ") for line in said)
     assert not out.exists()

@@ -17,6 +17,7 @@ from tiny import make_tiny_model
 from tiny_tracks import make_dataset
 
 QUICK = ["--max-steps", "4", "--save-every", "2", "--batch-size", "2", "--crop-s", "1"]
+QUICK += ["--samples", "0", "--no-tensorboard"]
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,12 @@ def test_train_and_resume(made: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert main(words(made, tmp_path, "--resume", "--max-steps", "6", "--quiet")) == 0
     assert (folder / "epoch=2-step=6_lora").is_dir()
     assert main(words(made, tmp_path, "--resume-from", "2", "--max-steps", "6")) == 0
-    assert "luthier merge" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "luthier merge" in said
+    assert f"report: {tmp_path / 'calm' / 'report.html'}" in said
+    # A run that has nothing left to do trains nothing, and says so.
+    assert main(words(made, tmp_path, "--resume")) == 1
+    assert "nothing was trained" in capsys.readouterr().out
 
 
 def test_refusals(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -88,7 +94,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(made: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "luthier", *words(made, tmp_path, "--max-steps", "100000")]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        [*command, "--batch-size", "2", "--crop-s", "1"],
+        [*command, "--batch-size", "2", "--crop-s", "1", "--samples", "0", "--no-tensorboard"],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

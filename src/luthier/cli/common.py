@@ -7,20 +7,46 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from luthier.progress import Display
+
+# dest -> flag, short flag, help: the same for every command and every script.
+SWITCHES = {
+    "verbose": ("--verbose", "-v", "say more; on an error, where it came from"),
+    "quiet": ("--quiet", "-q", "only errors"),
+    "json": ("--json", None, "the result as JSON on standard output"),
+    "dry_run": ("--dry-run", None, "show what would be done, without doing it"),
+}
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags that every command has."""
     group = parser.add_argument_group("common options")
-    group.add_argument("--verbose", "-v", action="store_true", help="say more")
-    group.add_argument("--quiet", "-q", action="store_true", help="only errors")
-    group.add_argument("--json", action="store_true", help="the result as JSON on standard output")
-    group.add_argument(
-        "--dry-run", action="store_true", help="show what would be done, without doing it"
-    )
+    for name, (long, short, text) in SWITCHES.items():
+        flags = [long, short] if short else [long]
+        group.add_argument(
+            *flags, dest=name, action="store_true", default=argparse.SUPPRESS, help=text
+        )
+
+
+class CommandParser(argparse.ArgumentParser):
+    """An argument parser whose common flags may stand before or after an action.
+
+    They have no default of their own, because a sub-parser's would undo what was given before its
+    action: what was not given is filled in at the end.
+    """
+
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        """Parse `args` (the program's own); every common flag is set in the result."""
+        found = super().parse_args(args, namespace)
+        for name in SWITCHES:
+            if not hasattr(found, name):
+                setattr(found, name, False)
+        return found
 
 
 def display(args: argparse.Namespace) -> Display:

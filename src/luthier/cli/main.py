@@ -12,6 +12,7 @@ import importlib
 import json
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 from luthier import __version__
@@ -25,7 +26,8 @@ COMMANDS = {
     "prompts": "style tags → prompt and lyrics files",
     "dataset": "build or check a data set: licensed, split, hashed",
     "train": "LoRA fine-tune, resumable",
-    "evaluate": "Fréchet audio distance, tempo and key of generated audio",
+    "evaluate": "a checkpoint or its clips against real tracks: FAD, CLAP, tempo, key, gates",
+    "compare": "rank checkpoints against real tracks and name the best",
     "merge": "base + adapter → model",
     "export": "model → ONNX graphs with contract and manifest",
     "generate": "play it: a prompt → a WAV",
@@ -46,10 +48,10 @@ def _overview() -> str:
 
 def build_parser(verb: str) -> argparse.ArgumentParser:
     """The parser of one command, with the common flags."""
-    from luthier.cli.common import add_common_arguments
+    from luthier.cli.common import CommandParser, add_common_arguments
 
     module = importlib.import_module(f"luthier.cli.{verb}")
-    parser = argparse.ArgumentParser(prog=f"luthier {verb}", description=module.HELP)
+    parser = CommandParser(prog=f"luthier {verb}", description=module.HELP)
     parser.add_argument("--version", action="version", version=f"luthier {__version__}")
     module.add_arguments(parser)
     add_common_arguments(parser)
@@ -78,8 +80,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code: int = args.run(args)
     except LuthierError as error:
+        if args.verbose:
+            traceback.print_exception(error)
         if args.json:
-            sys.stdout.write(json.dumps({"error": str(error), "kind": type(error).__name__}) + "\n")
+            sys.stdout.write(json.dumps(error.to_json()) + "\n")
         sys.stderr.write(f"luthier: {error}\n")
         return error.exit_code
     except KeyboardInterrupt:

@@ -1,35 +1,50 @@
-"""`luthier merge`: a base model and a LoRA checkpoint → one model."""
+"""`luthier merge`: a base model and adapters → one model."""
 
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from luthier.cli import common
+from luthier.errors import RequestError
 
-HELP = "merge a LoRA adapter into its base model"
+if TYPE_CHECKING:
+    from luthier.training.merge import MergePlan, MergeReport
+
+HELP = "merge adapters into their base model"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what to merge, where to, and how."""
     parser.add_argument(
-        "--base-model", required=True, metavar="MODEL", help="mini or a model folder"
+        "--base-model",
+        required=True,
+        metavar="MODEL",
+        help="mini, or a model folder: luthier's, diffusers' or original layout",
     )
     parser.add_argument(
-        "--lora-checkpoint", type=Path, required=True, metavar="DIR", help="a PEFT adapter"
+        "--adapter",
+        "--lora-checkpoint",
+        dest="adapters",
+        action="append",
+        required=True,
+        metavar="DIR[:WEIGHT]",
+        help="a PEFT adapter and its strength (default 1, as trained); may be given several times",
     )
     parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="the result")
     parser.add_argument(
-        "--scale", type=float, default=1.0, metavar="X", help="strength (default: 1, as trained)"
-    )
-    parser.add_argument(
         "--storage",
-        choices=("exact", "base"),
-        default="exact",
-        help="of changed weights whose base is in half precision: exact (float32) or as the base",
+        choices=("base", "exact"),
+        default="base",
+        help="of the weights that change: the base's type, or exact (float32) (default: base)",
     )
     parser.add_argument(
         "--verify", action="store_true", help="compare with base + adapter; exit 3 if they differ"
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace OUTPUT_DIR where it is a merged model"
     )
 
 
@@ -38,37 +53,74 @@ def run(args: argparse.Namespace) -> int:
     from luthier.errors import MissingExtraError
 
     try:
-        from luthier.training.merge import merge, read_updates
+        from luthier.training.merge import merge, plan_merge
+        from luthier.training.merge_adapters import Weighted
     except ModuleNotFoundError as error:
         raise MissingExtraError("luthier merge", "train") from error
     from luthier.music.mini import torch_folder
 
-    base = torch_folder() if args.base_model == "mini" else Path(args.base_model)
+    base = torch_folder() if args.base_model == "mini" else Path(args.base_model).expanduser()
+    adapters = [Weighted(*folder_and_weight(text)) for text in args.adapters]
+    settings: dict[str, Any] = {"storage": args.storage, "overwrite": args.overwrite}
     if args.dry_run:
-        from luthier.music.spec import load_spec
-
-        name = load_spec(base).name
-        count = len(read_updates(args.lora_checkpoint))
-        plan = {"base_model": str(base), "tensors": count, "output_dir": str(args.output_dir)}
-        common.emit(args, plan, f"would change {count} tensors of {name}, to {args.output_dir}")
+        plan = plan_merge(base, adapters, args.output_dir, **settings)
+        common.emit(args, plan.as_dict(), _plan_text(plan))
         return 0
     report = merge(
         base,
-        args.lora_checkpoint,
+        adapters,
         args.output_dir,
-        scale=args.scale,
         verify=args.verify,
-        storage=args.storage,
         display=common.display(args),
+        **settings,
     )
-    lines = [
-        f"{report.output_dir}: {report.size_bytes / 1e6:.1f} MB",
-        f"  {report.merged_tensors} tensors of rank {report.rank}, scaled by {report.scaling:.3g}",
-    ]
-    if report.max_abs_difference is not None:
-        lines.append(
-            f"  differs from base + adapter by at most {report.max_abs_difference:.1e} "
-            f"(allowed {report.tolerance:.0e})"
-        )
-    common.emit(args, report.as_dict(), "\n".join(lines))
+    common.emit(args, report.as_dict(), _report_text(report))
     return 0
+
+
+def folder_and_weight(text: str) -> tuple[Path, float]:
+    """DIR or DIR:WEIGHT; a folder that exists under the whole name is that folder."""
+    folder, colon, number = text.rpartition(":")
+    if not colon or not folder or Path(text).expanduser().is_dir():
+        return Path(text).expanduser(), 1.0
+    try:
+        weight = float(number)
+    except ValueError:
+        return Path(text).expanduser(), 1.0
+    if not math.isfinite(weight):
+        raise RequestError(f"the weight in {text!r} must be a finite number, say {folder}:0.5.")
+    return Path(folder).expanduser(), weight
+
+
+def _adapter_lines(plan: MergePlan) -> list[str]:
+    return [
+        f"  {a.folder.name}: {a.method} of rank {a.rank}, {len(a.changes)} tensors, "
+        f"weight {a.weight:g}"
+        for a in plan.adapters
+    ]
+
+
+def _plan_text(plan: MergePlan) -> str:
+    lines = [
+        f"would change {len(plan.changed)} tensors of {plan.base.folder} and write "
+        f"{plan.size_bytes / 1e6:.1f} MB to {plan.output_dir}",
+        *_adapter_lines(plan),
+        *plan.notes,
+    ]
+    return "\n".join(lines)
+
+
+def _report_text(report: MergeReport) -> str:
+    plan = report.plan
+    lines = [
+        f"{plan.output_dir}: {report.size_bytes / 1e6:.1f} MB, {len(plan.changed)} tensors changed",
+        *_adapter_lines(plan),
+    ]
+    if report.rounded_away:
+        lines.append(
+            f"  rounding took most of the change of {report.rounded_away} tensors: "
+            "--storage exact keeps it"
+        )
+    if report.check is not None:
+        lines.append(f"  {report.check.sentence}")
+    return "\n".join(lines)

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from luthier.cli import common
 
-HELP = "fine-tune a model on a data set with LoRA; resumable"
+HELP = "fine-tune a model on a data set: LoRA, LoKr or all weights; resumable"
 _LOGS_VARIABLE = "LOFI_CHECKPOINT_DIR"
 
 
@@ -19,7 +19,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", type=Path, required=True, metavar="DIR", help="the data set")
     parser.add_argument("--exp-name", required=True, metavar="NAME", help="name of the run")
     parser.add_argument(
-        "--model", default="mini", metavar="MODEL", help="mini or a model folder (default: mini)"
+        "--model",
+        default="mini",
+        metavar="MODEL",
+        help="mini, or a model folder: luthier's, diffusers' or original layout (default: mini)",
     )
     parser.add_argument(
         "--logs-dir",
@@ -75,7 +78,7 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train; 0 when done, 128 + signal when it was stopped and saved."""
+    """Train; 0 when done, 1 when nothing was, 128 + signal when it was stopped and saved."""
     from luthier.errors import MissingExtraError, RequestError
 
     try:
@@ -99,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         from luthier.training.preflight import preflight
 
-        plan = preflight(model, args.dataset, output, config, resume=resume)
+        plan = preflight(model, args.dataset, output, config, resume=resume, display=display)
         common.emit(args, plan.as_dict(), plan.to_text())
         return 0
     result = train(
@@ -112,7 +115,14 @@ def run(args: argparse.Namespace) -> int:
         cache_dir=args.cache_dir,
     )
     common.emit(args, result.as_dict(), _text(result, args))
-    return 128 + result.stopped_by if result.stopped_by else 0
+    return exit_code(result)
+
+
+def exit_code(result: Any) -> int:
+    """128 + signal of a stopped run, 1 when no step was left to do, else 0."""
+    if result.stopped_by:
+        return int(128 + result.stopped_by)
+    return 1 if result.loss is None else 0
 
 
 def model_folder(name: str) -> Path:
@@ -128,8 +138,11 @@ def _text(result: Any, args: argparse.Namespace) -> str:
         "" if result.validation_loss is None else f", validation {result.validation_loss:.4f}"
     )
     lines = [f"{result.checkpoint}", f"  step {result.step}{loss}{validation}"]
+    if result.loss is None and not result.stopped_by:
+        return f"nothing was trained: {result.checkpoint} is the last step already; --max-steps N"
     if result.best is not None and result.best != result.checkpoint:
-        lines.append(f"  lowest validation loss: {result.best}")
+        lines.append(f"  best so far: {result.best}")
+    lines.append(f"  report: {result.folder / 'report.html'}")
     words = ["luthier", "train", "--dataset", str(args.dataset), "--exp-name", args.exp_name]
     words += ["--model", args.model] if args.model != "mini" else []
     words += ["--logs-dir", str(args.logs_dir)] if args.logs_dir != _logs_dir() else []

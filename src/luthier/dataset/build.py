@@ -6,20 +6,56 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from luthier.dataset.card import write_card
-from luthier.dataset.rows import Row, dataset_hash, read_metadata, read_rows, split_tracks
-from luthier.dataset.sources import SOURCES_NAME, require_licences
-from luthier.dataset.styles import StylePreset, find, load_presets
-from luthier.errors import DatasetError, MissingExtraError, PathError, RequestError
-from luthier.files import atomic_folder, existing_folder, read_json, sha256_of, write_json
+from luthier.dataset.arrow import read_split, save_split
+from luthier.dataset.card import CARD_NAME, write_card
+from luthier.dataset.licence_gate import require_licences
+from luthier.dataset.prompts import MAPPING_NAME
+from luthier.dataset.rows import Row, dataset_hash, read_metadata, read_rows
+from luthier.dataset.sources import SOURCES_NAME, SourceRecord
+from luthier.dataset.split import split_tracks
+from luthier.dataset.styles import Category, StylePreset, find, load_presets, nearest
+from luthier.dataset.tracks import find_audio
+from luthier.dataset.v1_rules import v1_losses
+from luthier.errors import DatasetError, PathError, RequestError
+from luthier.files import atomic_folder, existing_folder, read_json, write_json
+from luthier.progress import SILENT, Display
 from luthier.provenance import input_record, write_run
 
 MANIFEST_NAME = "dataset_manifest.json"
 SPLITS = ("train", "validation")
+_OURS = {*SPLITS, MANIFEST_NAME, CARD_NAME, "run.json"}
+
+
+@dataclass(frozen=True)
+class BuildSettings:
+    """How tracks become samples.
+
+    Attributes:
+        validation_split: share of tracks held out, 0..0.5; by track, before repetition.
+        repeat_count: how often a pass takes each training track; costs no storage.
+        repeat_validation: repeat the validation tracks as well.
+        seed: of the split.
+    """
+
+    validation_split: float = 0.1
+    repeat_count: int = 200
+    repeat_validation: bool = False
+    seed: int = 42
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.validation_split <= 0.5:
+            raise RequestError(
+                f"validation split is a share from 0 to 0.5, not {self.validation_split:g}."
+            )
+        if self.repeat_count < 1:
+            raise RequestError(f"repeat count is 1 or more, not {self.repeat_count}.")
+
+    def repeats(self, split: str) -> int:
+        """How often the rows of "train" or "validation" are read."""
+        return self.repeat_count if split == "train" or self.repeat_validation else 1
 
 
 @dataclass(frozen=True)
@@ -32,71 +68,123 @@ class DatasetSummary:
     dataset_hash: str
     output_path: str
     unique_tracks: int
+    warnings: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """What --json prints."""
+        return asdict(self) | {"warnings": list(self.warnings)}
+
+
+@dataclass(frozen=True)
+class DatasetPlan:
+    """A data set that passed every check and is not written yet."""
+
+    splits: Mapping[str, list[Row]]
+    settings: BuildSettings
+    licences: Sequence[str]
+    sources: Sequence[SourceRecord]
+    presets: Mapping[str, StylePreset]
+    inputs: Sequence[Mapping[str, str]]
+    warnings: Sequence[str]
+
+    @property
+    def rows(self) -> list[Row]:
+        """Every track once."""
+        return [row for split in SPLITS for row in self.splits[split]]
+
+    def summary(self, output_dir: Path) -> DatasetSummary:
+        """The figures of the data set, once it is written to `output_dir`."""
+        samples = {s: len(self.splits[s]) * self.settings.repeats(s) for s in SPLITS}
+        return DatasetSummary(
+            train_samples=samples["train"],
+            validation_samples=samples["validation"],
+            total_duration_hours=round(sum(row["duration"] for row in self.rows) / 3600, 4),
+            dataset_hash=dataset_hash(self.splits["train"], self.splits["validation"]),
+            output_path=str(output_dir),
+            unique_tracks=len(self.rows),
+            warnings=tuple(self.warnings),
+        )
+
+
+def plan_dataset(
+    data_dir: Path,
+    metadata_dir: Path,
+    settings: BuildSettings | None = None,
+    *,
+    presets: Mapping[str, StylePreset] | None = None,
+    display: Display = SILENT,
+) -> DatasetPlan:
+    """Read and check everything; write nothing. Licences are looked at first.
+
+    Args:
+        data_dir: audio with `{name}_prompt.txt`, `{name}_lyrics.txt` and `{name}.json` each.
+        metadata_dir: `sources.json` (licences) and optionally `style_mapping.json`.
+        settings: None takes the defaults.
+        presets: the styles that exist; None takes luthier's own.
+        display: shows the hashing of the audio.
+
+    Raises:
+        LicenceError: a track has no record that allows AI training.
+        DatasetError, PathError: see the message.
+    """
+    settings, presets = settings or BuildSettings(), presets or load_presets()
+    tracks = find_audio(data_dir, "data folder")
+    sources, mapping = read_metadata(metadata_dir)
+    licences = require_licences(tracks, sources)
+    rows, review = read_rows(data_dir, tracks, sources, mapping, display)
+    for row in rows:
+        for style in row["style_ids"]:
+            find(style, presets)
+    train, validation = split_tracks(
+        rows, settings.validation_split, settings.seed, lambda s: presets[s].category
+    )
+    warnings = _mapping_warnings(mapping, tracks, data_dir) + _row_warnings(rows, review)
+    if settings.validation_split and not validation:
+        warnings.append("one recording cannot be split: nothing is held out to validate with.")
+    metadata = [metadata_dir / name for name in (SOURCES_NAME, MAPPING_NAME)]
+    return DatasetPlan(
+        splits={"train": train, "validation": validation},
+        settings=settings,
+        licences=licences,
+        sources=[source for source in sources if set(source.track_ids) & set(tracks)],
+        presets=presets,
+        inputs=[input_record(path) for path in metadata if path.is_file()]
+        + _audio_records(data_dir, rows),
+        warnings=warnings,
+    )
 
 
 def build_dataset(
     data_dir: Path,
     metadata_dir: Path,
     output_dir: Path,
+    settings: BuildSettings | None = None,
     *,
-    validation_split: float = 0.1,
-    repeat_count: int = 200,
-    seed: int = 42,
     presets: Mapping[str, StylePreset] | None = None,
+    display: Display = SILENT,
 ) -> DatasetSummary:
     """Write `train/` and `validation/` as plain `datasets.Dataset` folders, a manifest and a card.
 
-    Args:
-        data_dir: audio with `{name}_prompt.txt`, `{name}_lyrics.txt` and `{name}.json` each.
-        metadata_dir: `sources.json` (licences) and optionally `style_mapping.json`.
-        output_dir: replaced as a whole if it is a data set; anything else there is refused.
-        validation_split: share of tracks held out, 0..0.5; split by track, before repetition.
-        repeat_count: how often training takes each track in a pass; recorded, costs no storage.
-        seed: of the split.
-        presets: the styles that exist; None takes luthier's own.
-
-    Raises:
-        LicenceError: a track has no record that allows AI training; nothing is written.
-        DatasetError, PathError, RequestError: see the message.
+    `output_dir` is replaced as a whole if it is a data set; anything else there is refused. The
+    other arguments and errors are those of `plan_dataset`; nothing is written on an error.
     """
-    if not 0 <= validation_split <= 0.5:
-        raise RequestError(f"validation split is a share from 0 to 0.5, not {validation_split:g}.")
-    if repeat_count < 1:
-        raise RequestError(f"repeat count is 1 or more, not {repeat_count}.")
-    existing_folder(data_dir, "data folder")
-    _refuse_foreign(output_dir)
-    sources, mapping = read_metadata(metadata_dir)
-    rows = read_rows(data_dir, sources, mapping)
-    licences = require_licences([row["keys"] for row in rows], sources)
-    _check_styles(rows, presets or load_presets())
-    train, validation = split_tracks(rows, validation_split, seed)
-    summary = DatasetSummary(
-        train_samples=len(train) * repeat_count,
-        validation_samples=len(validation),
-        total_duration_hours=round(sum(row["duration"] for row in rows) / 3600, 4),
-        dataset_hash=dataset_hash(train, validation),
-        output_path=str(output_dir),
-        unique_tracks=len(rows),
-    )
-    config = {
-        "validation_split": validation_split,
-        "repeat_count": repeat_count,
-        "seed": seed,
-    }
+    check_output(output_dir, data_dir, metadata_dir)
+    plan = plan_dataset(data_dir, metadata_dir, settings, presets=presets, display=display)
+    summary = plan.summary(output_dir)
     with atomic_folder(output_dir) as folder:
-        _save(folder / "train", train)
-        _save(folder / "validation", validation)
-        used = [s for s in sources if set(s.track_ids) & {row["keys"] for row in rows}]
-        write_json(folder / MANIFEST_NAME, _manifest(summary, rows, config, licences))
-        write_card(folder / "README.md", rows, used, asdict(summary))
-        inputs = [input_record(metadata_dir / SOURCES_NAME), *_audio_records(data_dir, rows)]
+        for split in SPLITS:
+            repeats = plan.settings.repeats(split)
+            identity = summary.dataset_hash
+            save_split(folder / split, plan.splits[split], repeats=repeats, identity=identity)
+        write_json(folder / MANIFEST_NAME, _manifest(plan, summary))
+        write_card(folder / CARD_NAME, plan.rows, plan.sources, plan.presets, summary.to_json())
         write_run(
             folder,
             stage="dataset",
-            inputs=inputs,
-            config=config,
-            seeds={"split": seed},
-            licences=licences,
+            inputs=plan.inputs,
+            config=asdict(plan.settings),
+            seeds={"split": plan.settings.seed},
+            licences=plan.licences,
             name=output_dir.name,
         )
     return summary
@@ -107,103 +195,44 @@ def load_rows(dataset_dir: Path, split: str) -> list[Row]:
     if split not in SPLITS:
         raise RequestError(f"a split is one of {', '.join(SPLITS)}, not {split!r}.")
     load_manifest(dataset_dir)
-    datasets = _datasets()
-    try:
-        rows: list[Row] = datasets.load_from_disk(str(dataset_dir / split)).to_list()
-    except (OSError, ValueError) as error:
-        raise DatasetError(
-            f"{dataset_dir / split} cannot be read as a data set: {error}"
-        ) from error
-    return rows
+    return read_split(dataset_dir / split)[0]
 
 
 def load_manifest(dataset_dir: Path) -> dict[str, Any]:
     """The manifest of a data set that `build_dataset` wrote, with `repeat_count` and the hash."""
     existing_folder(dataset_dir, "data set")
-    if not (dataset_dir / MANIFEST_NAME).is_file():
+    path = dataset_dir / MANIFEST_NAME
+    if not path.is_file():
         raise DatasetError(
             f"{dataset_dir} is not a data set: it has no {MANIFEST_NAME}. "
             "Make one with  luthier dataset build"
         )
-    manifest: dict[str, Any] = read_json(dataset_dir / MANIFEST_NAME)
+    manifest: dict[str, Any] = read_json(path)
+    needed = ("train_count", "validation_count", "hash")
+    lacking = [n for n in needed if not isinstance(manifest, dict) or n not in manifest]
+    if lacking:
+        raise DatasetError(f"{path} lacks {', '.join(lacking)}: build the data set again.")
     return manifest
 
 
-def check_dataset(dataset_dir: Path) -> list[str]:
-    """Everything that is wrong with a data set, a sentence each; empty when it is sound.
-
-    Every audio file is hashed: gone, changed and leaked (in both splits) tracks are found.
-    """
-    manifest = load_manifest(dataset_dir)
-    train, validation = (load_rows(dataset_dir, split) for split in SPLITS)
-    problems = []
-    if not train:
-        problems.append("there are no training tracks.")
-    for row in [*train, *validation]:
-        path = Path(row["filename"])
-        if not path.is_file():
-            problems.append(f"{row['keys']}: {path} is gone.")
-        elif sha256_of(path) != row["sha256"]:
-            problems.append(f"{row['keys']}: {path} has changed since the data set was built.")
-    leaked = {row["sha256"] for row in train} & {row["sha256"] for row in validation}
-    problems += [f"{digest[:12]} is in both splits." for digest in sorted(leaked)]
-    if dataset_hash(train, validation) != manifest["hash"]:
-        problems.append("the rows are not those that the manifest's hash was taken of.")
-    return problems
-
-
-def _datasets() -> Any:
-    if find_spec("datasets") is None:
-        raise MissingExtraError("a data set", "train")
-    import datasets
-
-    # Its bars would write across ours; saving a few hundred rows takes no time.
-    datasets.disable_progress_bars()
-    return datasets
-
-
-def _save(folder: Path, rows: Sequence[Row]) -> None:
-    datasets = _datasets()
-    text = datasets.Value("string")
-    features = datasets.Features(
-        {
-            **dict.fromkeys(("keys", "filename"), text),
-            "tags": [text],
-            **dict.fromkeys(("speaker_emb_path", "norm_lyrics"), text),
-            "recaption": {},
-            **dict.fromkeys(("caption", "lyrics"), text),
-            "bpm": datasets.Value("float64"),
-            **dict.fromkeys(("keyscale", "timesignature"), text),
-            "duration": datasets.Value("float64"),
-            "style_ids": [text],
-            **dict.fromkeys(("source_id", "language"), text),
-            "instrumental": datasets.Value("bool"),
-            "sha256": text,
-        }
-    )
-    columns = {name: [row[name] for row in rows] for name in features}
-    datasets.Dataset.from_dict(columns, features=features).save_to_disk(str(folder))
-
-
-def _manifest(
-    summary: DatasetSummary,
-    rows: Sequence[Row],
-    config: Mapping[str, Any],
-    licences: Sequence[str],
-) -> dict[str, Any]:
-    styles = Counter(style for row in rows for style in row["style_ids"])
-    train = summary.train_samples // config["repeat_count"]
+def _manifest(plan: DatasetPlan, summary: DatasetSummary) -> dict[str, Any]:
+    styles = Counter(style for row in plan.rows for style in row["style_ids"])
+    categories = Counter(plan.presets[row["style_ids"][0]].category for row in plan.rows)
     return {
         "dataset_id": summary.dataset_hash[:12],
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "track_count": len(rows),
-        "train_count": train,
-        "validation_count": len(rows) - train,
+        "track_count": summary.unique_tracks,
+        "train_count": len(plan.splits["train"]),
+        "validation_count": len(plan.splits["validation"]),
+        "train_samples": summary.train_samples,
+        "validation_samples": summary.validation_samples,
         "total_duration": summary.total_duration_hours,
-        "style_distribution": dict(sorted(styles.items())),
-        "licences": list(licences),
+        "style_distribution": {name: categories[name] for name in get_args(Category)},
+        "styles": dict(sorted(styles.items())),
+        "licences": list(plan.licences),
         "hash": summary.dataset_hash,
-        **config,
+        "warnings": list(summary.warnings),
+        **asdict(plan.settings),
     }
 
 
@@ -214,19 +243,50 @@ def _audio_records(data_dir: Path, rows: Sequence[Row]) -> list[dict[str, str]]:
     return [input_record(Path(row["filename"]), row["sha256"]) for row in rows]
 
 
-def _check_styles(rows: Sequence[Row], presets: Mapping[str, StylePreset]) -> None:
+def _mapping_warnings(
+    mapping: Mapping[str, Sequence[str]], tracks: Mapping[str, Path], data_dir: Path
+) -> list[str]:
+    strangers = sorted(set(mapping) - set(tracks))
+    if not strangers:
+        return []
+    return [
+        f"{MAPPING_NAME} names {len(strangers)} tracks that are not in {data_dir}, first "
+        f"{strangers[0]!r}; the nearest there is {nearest(strangers[0], tracks)!r}."
+    ]
+
+
+def _row_warnings(rows: Sequence[Row], review: Sequence[str]) -> list[str]:
+    warnings = []
+    if review:
+        shown = ", ".join(review[:5]) + (" …" if len(review) > 5 else "")
+        warnings.append(f"{len(review)} tracks have a style that wants review: {shown}")
+    same: dict[str, list[str]] = {}
     for row in rows:
-        for style in row["style_ids"]:
-            find(style, presets)
+        same.setdefault(row["sha256"], []).append(row["keys"])
+    warnings += [
+        f"{', '.join(keys)} are the same audio, and stay in one split."
+        for keys in same.values()
+        if len(keys) > 1
+    ]
+    return warnings + [f"{row['keys']}: {loss}" for row in rows for loss in v1_losses(row)]
 
 
-def _refuse_foreign(output_dir: Path) -> None:
+def check_output(output_dir: Path, *inputs: Path) -> None:
     """Replacing a whole folder is only right where that folder is a data set of ours."""
-    if not output_dir.exists() or (output_dir / MANIFEST_NAME).is_file():
+    target = output_dir.resolve()
+    for folder in inputs:
+        if folder.resolve().is_relative_to(target):
+            raise PathError(
+                f"{output_dir} would be replaced, but {folder} lies in it: choose another folder."
+            )
+    if not output_dir.exists():
         return
     if not output_dir.is_dir():
         raise PathError(f"{output_dir} is a file, but the data set needs a folder.")
-    if any(output_dir.iterdir()):
+    existing_folder(output_dir, "output folder")
+    foreign = sorted(item.name for item in output_dir.iterdir() if item.name not in _OURS)
+    if foreign:
         raise PathError(
-            f"{output_dir} holds other files and would be replaced: choose an empty or new folder."
+            f"{output_dir} holds other files ({', '.join(foreign[:3])}) and would be replaced: "
+            "choose an empty or new folder."
         )

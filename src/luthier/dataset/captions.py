@@ -5,22 +5,16 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from luthier.audio.keynames import parse_key
-from luthier.dataset.styles import StylePreset
+from luthier.dataset.style_preset import TAG_FIELDS, StylePreset
+from luthier.dataset.taxonomy import TAG_ORDER, CategoryName
 
 MAX_CAPTION = 256  # characters; ACE-Step v1 shuffles the tags first and cuts there
-TAG_ORDER = (
-    "genre",
-    "mood",
-    "instruments",
-    "tempo",
-    "production",
-    "atmosphere",
-    "vocal_type",
-)
-# What goes first when a caption is too long is the last of these.
-_PRIORITY = (
+SEPARATOR = ", "  # the one that loaders split at
+# In which order categories give a tag each, until the caption is full.
+_PRIORITY: tuple[CategoryName, ...] = (
     "genre",
     "tempo",
     "instruments",
@@ -31,6 +25,22 @@ _PRIORITY = (
 )
 _MOODS = 2  # a track gets so many of its style's moods
 _TEMPO_WORDS = ((68, "very slow tempo"), (78, "slow tempo"), (95, "medium tempo"))
+_MODE_TAGS = ("major key", "minor key")
+
+
+@dataclass(frozen=True)
+class Tag:
+    """One tag of a caption.
+
+    Attributes:
+        text: without comma.
+        category: which of the seven it is of.
+        rank: its place in its style's list; the lower, the sooner it gets into a full caption.
+    """
+
+    text: str
+    category: CategoryName
+    rank: int = 0
 
 
 def build_caption(
@@ -47,21 +57,70 @@ def build_caption(
         key: as `parse_key` reads it; None leaves it out.
         seed: chooses the moods; the same seed gives the same caption.
     """
+    return join(fit(gather(presets, bpm, key, seed)))
+
+
+def gather(
+    presets: StylePreset | Sequence[StylePreset],
+    bpm: float | None = None,
+    key: str | None = None,
+    seed: int | str = 0,
+) -> tuple[Tag, ...]:
+    """Every tag that the styles and the music give, in the order of a caption, none twice."""
     styles = [presets] if isinstance(presets, StylePreset) else list(presets)
-    tags = {
-        "genre": _union(s.base_tags for s in styles),
-        "mood": _moods(styles, seed),
-        "instruments": _union(s.instruments for s in styles),
-        "tempo": [_tempo_tag(styles, bpm), *([parse_key(key).name] if key else [])],
-        "production": _union(s.production for s in styles),
-        "atmosphere": _union(s.atmosphere for s in styles),
-        "vocal_type": _vocal(styles),
-    }
-    _drop_repeated(tags)
-    while len(caption := _joined(tags)) > MAX_CAPTION:
-        if not _drop_least(tags):
-            return caption[:MAX_CAPTION].rsplit(", ", 1)[0]
-    return caption
+    found = [
+        Tag(text, category, rank)
+        for style in styles
+        for field, category in TAG_FIELDS.items()
+        if category not in ("mood", "vocal_type")
+        for rank, text in enumerate(getattr(style, field))
+        if not (key and text in _MODE_TAGS)  # the key itself says more, and it was measured
+    ]
+    found += [Tag(text, "mood", rank) for rank, text in enumerate(_moods(styles, seed))]
+    found += [Tag(text, "vocal_type", rank) for rank, text in enumerate(voices(styles))]
+    return arrange([*found, *tempo_tags(styles, bpm, key)])
+
+
+def tempo_tags(
+    styles: Sequence[StylePreset], bpm: float | None = None, key: str | None = None
+) -> list[Tag]:
+    """What is known of tempo and key; without `bpm` a word for the styles' tempo range."""
+    tags = [Tag(_tempo_tag(styles, bpm), "tempo")]
+    return [*tags, Tag(parse_key(key).name, "tempo", 1)] if key else tags
+
+
+def arrange(tags: Iterable[Tag]) -> tuple[Tag, ...]:
+    """The tags by category, each text only the first time; within a category as they came."""
+    first: dict[str, Tag] = {}
+    for tag in sorted(tags, key=lambda tag: TAG_ORDER.index(tag.category)):
+        first.setdefault(tag.text.lower(), tag)
+    return tuple(first.values())
+
+
+def fit(tags: Sequence[Tag]) -> tuple[Tag, ...]:
+    """As many of the tags as a caption holds, in their order; no tag is cut.
+
+    The first genre, the tempo and the key get in first, then a tag of each category in turn.
+    """
+
+    def urgency(place: int) -> tuple[int, int, int, int]:
+        tag = tags[place]
+        turn = 1 if tag.category == "tempo" else 2
+        return 0 if place == 0 else turn, tag.rank, _PRIORITY.index(tag.category), place
+
+    chosen: set[int] = set()
+    left = MAX_CAPTION + len(SEPARATOR)
+    for place in sorted(range(len(tags)), key=urgency):
+        needed = len(tags[place].text) + len(SEPARATOR)
+        if needed <= left:
+            chosen.add(place)
+            left -= needed
+    return tuple(tags[place] for place in sorted(chosen))
+
+
+def join(tags: Iterable[Tag]) -> str:
+    """The caption that the tags make."""
+    return SEPARATOR.join(tag.text for tag in tags)
 
 
 def fit_octave(bpm: float, presets: Sequence[StylePreset]) -> float:
@@ -78,7 +137,13 @@ def fit_octave(bpm: float, presets: Sequence[StylePreset]) -> float:
 
 def is_instrumental(presets: Sequence[StylePreset]) -> bool:
     """Whether no style asks for a voice."""
-    return _vocal(presets) in ([], ["instrumental"])
+    return voices(presets) in ([], ["instrumental"])
+
+
+def voices(styles: Sequence[StylePreset]) -> list[str]:
+    """The vocal tags of the styles; a voice in one outweighs "instrumental" in another."""
+    tags = _union(style.vocal_type for style in styles)
+    return [tag for tag in tags if tag != "instrumental"] or tags
 
 
 def _union(lists: Iterable[Sequence[str]]) -> list[str]:
@@ -93,36 +158,8 @@ def _moods(styles: Sequence[StylePreset], seed: int | str) -> list[str]:
     return [tag for tag in options if tag in chosen]
 
 
-def _vocal(styles: Sequence[StylePreset]) -> list[str]:
-    # A voice in one style outweighs "instrumental" in another.
-    tags = _union(s.vocal_type for s in styles)
-    voices = [tag for tag in tags if tag != "instrumental"]
-    return voices or tags
-
-
 def _tempo_tag(styles: Sequence[StylePreset], bpm: float | None) -> str:
     if bpm:
         return f"{round(bpm)} bpm"
     middle = sum(sum(s.tempo_range) for s in styles) / (2 * len(styles))
     return next((word for limit, word in _TEMPO_WORDS if middle < limit), "upbeat tempo")
-
-
-def _drop_repeated(tags: dict[str, list[str]]) -> None:
-    """Keep each tag only in the first category that has it."""
-    seen: set[str] = set()
-    for category in TAG_ORDER:
-        tags[category] = [t for t in tags[category] if t.lower() not in seen]
-        seen.update(tag.lower() for tag in tags[category])
-
-
-def _joined(tags: dict[str, list[str]]) -> str:
-    return ", ".join(tag for category in TAG_ORDER for tag in tags[category])
-
-
-def _drop_least(tags: dict[str, list[str]]) -> bool:
-    """Take the last tag of the least important category; False when one tag is all there is."""
-    if sum(map(len, tags.values())) <= 1:
-        return False
-    category = next(c for c in reversed(_PRIORITY) if tags[c])
-    tags[category].pop()
-    return True

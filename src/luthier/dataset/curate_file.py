@@ -1,7 +1,12 @@
-"""One recording → one training-ready file, or the reason why not."""
+"""One recording → one training-ready file, or the reason why not.
+
+Two passes: the first decodes and measures the whole source, and keeps what will be encoded where
+that is small enough; the second encodes. So memory does not grow with the source.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -10,19 +15,23 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from luthier.audio.decode import mix_to, read_audio
-from luthier.audio.encode import write_audio
+from luthier.audio.excerpt import EXCERPT_RATE, MonoExcerpt
+from luthier.audio.fingerprint import Fingerprinter
 from luthier.audio.key import estimate_key
-from luthier.audio.measure import Measures, measure, peak, quality_score
-from luthier.audio.resample import resample
+from luthier.audio.measure import Measures, Meter, decibels, quality_score
+from luthier.audio.reader import AudioReader
 from luthier.audio.tempo import estimate_tempo
+from luthier.audio.waveform import WaveformMeter
+from luthier.dataset.at_peak import Loudest, Target, write_at_peak
+from luthier.dataset.prepare import Preparation
 from luthier.errors import AudioError, PathError
 from luthier.files import sha256_of
 
 Status = Literal["success", "skipped", "failed"]
+Floats = NDArray[np.float32]
 _MAX_CLIPPING, _MAX_SILENCE = 0.001, 0.5
-_FADE_SHARE, _MIN_FADE_S, _MAX_FADE_S = 0.01, 0.05, 2.0
-_PEAK_TRIES, _PEAK_TOLERANCE = 4, 1.002  # 0.02 dB
+_NOTABLE_DC = 0.005
+_KEPT_BYTES = 96 << 20  # four minutes of stereo at 48 kHz; what is longer is decoded again
 
 
 class CurateSettings(BaseModel):
@@ -40,6 +49,7 @@ class CurateSettings(BaseModel):
     normalize_peak: float = Field(
         default=-1, ge=-30, le=0, description="peak of the output, dB full scale"
     )
+    tempo_and_key: bool = Field(default=True, description="estimate tempo, beats and key")
 
 
 @dataclass(frozen=True)
@@ -63,11 +73,16 @@ class CurateResult:
         duration: seconds of the output, of the source where there is none.
         quality_score: 0..100, 0 when failed.
         reason: why skipped or failed: a name from a short list and a sentence.
-        notes: what cost quality points, and what was done to the track.
+        notes: what cost quality points, what is worth knowing, and what was done to the track.
         bpm, key: estimates, on success.
         measures: of the source, as decoded; None when it could not be.
         source_sha256, output_sha256: of the files.
         unchanged: nothing was done, because an earlier run had done it.
+        metre: beats a bar, 3 or 4; None where nothing pulses.
+        beats: when they are, seconds from the output's start, in its first five minutes.
+        output_peak_db: of the output, decoded again; dB full scale.
+        envelope: at most 400 pairs of lowest and highest sample of the output's mono mix.
+        fingerprint: text that says whether two sources are the same music.
     """
 
     source: str
@@ -85,13 +100,33 @@ class CurateResult:
     source_sha256: str | None = None
     output_sha256: str | None = None
     unchanged: bool = False
+    metre: int | None = None
+    beats: list[float] | None = None
+    output_peak_db: float | None = None
+    envelope: list[list[float]] | None = None
+    fingerprint: str | None = None
+
+
+@dataclass
+class _Heard:
+    """What the first pass leaves for the second."""
+
+    measures: Measures
+    fingerprint: str
+    loudest: Loudest
+    waveform: WaveformMeter
+    excerpt: Floats | None  # (1, n) at EXCERPT_RATE
+    count: int  # samples of the output
+    is_cut: bool
+    kept: list[Floats] | None  # the output's blocks (2, n), when they fit
 
 
 def curate_file(job: CurateJob) -> CurateResult:
     """Decode, measure, judge, trim, resample, normalise, encode and verify one file.
 
     Whatever is wrong with the source ends in the result; only what is wrong with the output folder
-    or the disk is raised (`PathError`, `StorageError`).
+    or the disk is raised (`PathError`, `StorageError`), or a rate that the output format does not
+    have (`RequestError`).
     """
     row = CurateResult(source=str(job.source), status="failed")
     try:
@@ -100,15 +135,15 @@ def curate_file(job: CurateJob) -> CurateResult:
         row = replace(row, source_sha256=sha256_of(job.source))
         if reused := _reusable(job, row):
             return reused
-        samples, rate = read_audio(job.source)
+        heard = _hear(job)
     except (AudioError, PathError) as error:
         return replace(row, reason=f"unreadable: {error}")
     except OSError as error:
         return replace(row, reason=f"unreadable: {job.source}: {error.strerror or error}.")
-    measures = measure(samples, rate)
-    row = replace(row, measures=measures, duration=measures.duration_s)
-    judged = _judge(row, measures, job.settings)
-    return judged if judged.reason else _make(job, judged, samples, rate)
+    row = replace(row, measures=heard.measures, duration=heard.measures.duration_s)
+    row = replace(row, fingerprint=heard.fingerprint or None)
+    judged = _judge(row, heard.measures, job.settings)
+    return judged if judged.reason else _make(job, judged, heard)
 
 
 def _reusable(job: CurateJob, row: CurateResult) -> CurateResult | None:
@@ -129,6 +164,78 @@ def _reusable(job: CurateJob, row: CurateResult) -> CurateResult | None:
     return CurateResult(**values)  # type: ignore[arg-type]
 
 
+def _hear(job: CurateJob) -> _Heard:
+    """The first pass: everything that is measured, and what will be encoded where it fits."""
+    settings = job.settings
+    with AudioReader(job.source) as audio:
+        rate = audio.sample_rate
+        meter = Meter(rate, audio.channel_names)
+        fingerprint = Fingerprinter(rate)
+        excerpt = MonoExcerpt(rate, settings.max_duration) if settings.tempo_and_key else None
+        takers: list[Callable[[Floats], None]] = [meter.add, fingerprint.add]
+        takers += [excerpt.add] if excerpt else []
+        preparation = _preparation(audio, settings)
+        loudest = Loudest(settings.sample_rate)
+        waveform = WaveformMeter(settings.sample_rate)
+        kept: list[Floats] | None = []
+
+        def decoded() -> Iterator[Floats]:
+            for block in audio.blocks(meter.block):
+                for take in takers:
+                    take(block)
+                yield block
+
+        for ready in _prepared(decoded(), preparation):
+            loudest.add(ready)
+            waveform.add(ready)
+            if kept is not None:
+                kept.append(ready)
+                if preparation.count * 2 * ready.itemsize > _KEPT_BYTES:
+                    kept = None
+    return _Heard(
+        measures=meter.result(),
+        fingerprint=fingerprint.text(),
+        loudest=loudest,
+        waveform=waveform,
+        excerpt=excerpt.samples() if excerpt else None,
+        count=preparation.count,
+        is_cut=preparation.is_cut,
+        kept=kept,
+    )
+
+
+def _preparation(audio: AudioReader, settings: CurateSettings) -> Preparation:
+    return Preparation(
+        audio.sample_rate, audio.channel_names, settings.sample_rate, settings.max_duration
+    )
+
+
+def _prepared(blocks: Iterable[Floats], preparation: Preparation) -> Iterator[Floats]:
+    for block in blocks:
+        ready = preparation.add(block)
+        if ready.shape[1]:
+            yield ready
+    rest = preparation.finish()
+    if rest.shape[1]:
+        yield rest
+
+
+def _decoded_again(job: CurateJob) -> Iterator[Floats]:
+    """The output's blocks, as the first pass had them."""
+    with AudioReader(job.source) as audio:
+        preparation = _preparation(audio, job.settings)
+        blocks = audio.blocks(Meter(audio.sample_rate, audio.channel_names).block)
+        yield from _prepared(_until(blocks, preparation), preparation)
+
+
+def _until(blocks: Iterable[Floats], preparation: Preparation) -> Iterator[Floats]:
+    """Blocks until the preparation has all that it needs."""
+    for block in blocks:
+        yield block
+        if preparation.is_cut:
+            return
+
+
 def _judge(row: CurateResult, measures: Measures, settings: CurateSettings) -> CurateResult:
     """Score a source and give the reason for leaving it out, where there is one."""
     score, notes = quality_score(measures)
@@ -146,7 +253,7 @@ def _judge(row: CurateResult, measures: Measures, settings: CurateSettings) -> C
             reason=f"excessive_silence: {measures.silence_ratio:.0%} of the time is silent; "
             f"at most {_MAX_SILENCE:.0%} may be.",
         )
-    row = replace(row, quality_score=score, notes=notes)
+    row = replace(row, quality_score=score, notes=notes + remarks(measures))
     if measures.duration_s < settings.min_duration:
         reason = (
             f"{measures.duration_s:.1f} s long; at least {settings.min_duration:g} s are needed"
@@ -155,63 +262,56 @@ def _judge(row: CurateResult, measures: Measures, settings: CurateSettings) -> C
     return row
 
 
-def _make(
-    job: CurateJob, row: CurateResult, samples: NDArray[np.float32], rate: int
-) -> CurateResult:
+def remarks(measures: Measures) -> list[str]:
+    """What is worth knowing of a recording though it costs no points."""
+    found = [measures.bandwidth_verdict] if measures.bandwidth_verdict else []
+    if measures.image in ("dual mono", "inverted mono", "one-sided"):
+        found.append(f"{measures.image}: not really stereo")
+    if abs(measures.dc_offset) >= _NOTABLE_DC:
+        found.append(f"DC offset of {measures.dc_offset:+.3f}")
+    return found
+
+
+def _make(job: CurateJob, row: CurateResult, heard: _Heard) -> CurateResult:
+    """The second pass: encode, then estimate tempo and key of what was encoded."""
     settings, notes = job.settings, list(row.notes)
-    samples = mix_to(samples, 2)
-    if samples.shape[1] > settings.max_duration * rate:
-        samples = _faded(samples[:, : round(settings.max_duration * rate)], rate)
+    if heard.is_cut:
         notes.append(f"cut from {row.duration:.1f} s to {settings.max_duration:g} s")
-    samples = resample(samples, rate, settings.sample_rate, quality="VHQ")
-    tempo = estimate_tempo(samples, settings.sample_rate)
-    key = estimate_key(samples, settings.sample_rate)
+    target = Target(
+        job.output, settings.sample_rate, settings.bitrate, 10 ** (settings.normalize_peak / 20)
+    )
     try:
-        _write_at_peak(job.output, samples, settings)
+        encoded = write_at_peak(
+            target, lambda: _decoded_again(job) if heard.kept is None else heard.kept, heard.loudest
+        )
     except AudioError as error:
         return replace(row, quality_score=0, reason=f"not encoded: {error}")
-    return replace(
+    row = replace(
         row,
         status="success",
         output_path=str(job.output),
-        duration=round(samples.shape[1] / settings.sample_rate, 3),
+        duration=round(heard.count / settings.sample_rate, 3),
         notes=notes,
+        output_sha256=sha256_of(job.output),
+        output_peak_db=round(decibels(encoded.peak), 2),
+        envelope=heard.waveform.pairs(gain=encoded.gain),
+    )
+    heard.kept = None  # the estimates need the memory
+    return row if heard.excerpt is None else _with_music(row, heard.excerpt)
+
+
+def _with_music(row: CurateResult, excerpt: Floats) -> CurateResult:
+    tempo = estimate_tempo(excerpt, EXCERPT_RATE)
+    key = estimate_key(excerpt, EXCERPT_RATE)
+    return replace(
+        row,
         bpm=tempo.bpm or None,
         bpm_confidence=tempo.confidence,
+        metre=tempo.metre or None,
+        beats=list(tempo.beats_s),
         key=key.name,
         key_confidence=key.confidence,
-        output_sha256=sha256_of(job.output),
     )
-
-
-def _faded(samples: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
-    """Fade the end out over 1 % of the length, within 50 ms…2 s, along a half cosine."""
-    fade_s = min(_MAX_FADE_S, max(_MIN_FADE_S, _FADE_SHARE * samples.shape[1] / rate))
-    count = min(samples.shape[1], round(fade_s * rate))
-    ramp = 0.5 + 0.5 * np.cos(np.pi * (np.arange(count) + 1) / count)
-    faded = samples.copy()
-    faded[:, -count:] *= ramp.astype(np.float32)
-    return faded
-
-
-def _write_at_peak(path: Path, samples: NDArray[np.float32], settings: CurateSettings) -> None:
-    """Encode so that the *decoded* file peaks at the target: lossy codecs overshoot, so encode
-    again, lower by what was too much."""
-    target = 10 ** (settings.normalize_peak / 20)
-    gain = target / peak(samples)
-    for _ in range(_PEAK_TRIES):
-        write_audio(
-            path,
-            samples * np.float32(gain),
-            settings.sample_rate,
-            bitrate_kbps=settings.bitrate,
-        )
-        if settings.target_format in ("wav", "flac"):
-            return
-        reached = peak(read_audio(path)[0])
-        if reached <= target * _PEAK_TOLERANCE:
-            return
-        gain *= 0.9995 * target / reached
 
 
 def to_json(result: CurateResult) -> dict[str, object]:

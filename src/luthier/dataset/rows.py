@@ -1,120 +1,195 @@
-"""A prepared folder (audio, prompts, lyrics, metadata) → the rows of a data set; their split."""
+"""A prepared folder (audio, prompts, lyrics, metadata) → the rows of a data set."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from luthier.audio.keynames import parse_key
 from luthier.dataset.captions import MAX_CAPTION
+from luthier.dataset.json_places import model_problems, raise_problems, read_document
 from luthier.dataset.prompts import INSTRUMENTAL, MAPPING_NAME, load_mapping
 from luthier.dataset.sources import SOURCES_NAME, SourceRecord, load_sources, record_of
 from luthier.dataset.styles import DEFAULT_STYLE
-from luthier.dataset.tracks import find_audio, measure_music
-from luthier.errors import DatasetError
-from luthier.files import existing_folder, read_json, sha256_of
+from luthier.dataset.tracks import measure_music
+from luthier.dataset.v1_rules import LANGUAGES, SEPARATOR, tag_problems
+from luthier.errors import DatasetError, PathError, RequestError
+from luthier.files import existing_folder, sha256_of
+from luthier.progress import SILENT, Display
 
 Row = dict[str, Any]
+_PLACE_BOUND = ("filename", "extra")  # of a row; they tell where files lie, not what they hold
 
 
-def read_rows(
-    data_dir: Path, sources: Sequence[SourceRecord], mapping: Mapping[str, Any]
-) -> list[Row]:
-    """One row a track, by track id: ACE-Step v1's columns and ours.
+class TrackFacts(BaseModel):
+    """What `<track>.json` says. Other fields may stand there too."""
 
-    Raises:
-        DatasetError: a track lacks its prompt or lyrics, or its prompt does not fit the loaders.
-    """
-    tracks = find_audio(data_dir, "data folder")
-    missing = [
+    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
+
+    bpm: float | None = Field(ge=0)
+    keyscale: str | None
+    timesignature: str | None
+    duration: float = Field(gt=0, description="seconds")
+    style_ids: tuple[str, ...] = Field(min_length=1)
+    language: str
+    instrumental: bool
+    needs_review: bool = False
+    caption_full: str | None = Field(
+        default=None, description="a caption too long for a prompt file, which holds its start"
+    )
+    acestep: dict[str, Any] | None = Field(
+        default=None, description="the sample of ACE-Step 1.5's data set file that it came from"
+    )
+
+    @field_validator("timesignature", mode="before")
+    @classmethod
+    def _text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int) else value
+
+    @field_validator("keyscale")
+    @classmethod
+    def _a_key(cls, value: str | None) -> str | None:
+        try:
+            return parse_key(value).name if value else None
+        except RequestError as error:
+            raise ValueError(str(error).removesuffix(".")) from error
+
+    @field_validator("language")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in LANGUAGES:
+            raise ValueError(f"{value!r} is no language of ACE-Step: {' '.join(sorted(LANGUAGES))}")
+        return value
+
+
+def missing_texts(data_dir: Path, track_ids: Sequence[str]) -> list[str]:
+    """The prompt and lyrics files that tracks lack, by name."""
+    return [
         f"{track_id}_{kind}.txt"
-        for track_id in tracks
+        for track_id in track_ids
         for kind in ("prompt", "lyrics")
         if not (data_dir / f"{track_id}_{kind}.txt").is_file()
     ]
-    if missing:
+
+
+def read_rows(
+    data_dir: Path,
+    tracks: Mapping[str, Path],
+    sources: Sequence[SourceRecord],
+    mapping: Mapping[str, Sequence[str]],
+    display: Display = SILENT,
+) -> tuple[list[Row], list[str]]:
+    """One row a track, by track id: ACE-Step v1's columns and ours; and who needs review.
+
+    Args:
+        data_dir: with `{track}_prompt.txt`, `{track}_lyrics.txt` and `{track}.json` each.
+        tracks: audio by track id.
+        sources: licence records.
+        mapping: style ids by track id; they go before those of the track's own file.
+        display: shows the hashing of the audio.
+
+    Raises:
+        DatasetError: a track lacks its prompt or lyrics, or something about it is wrong.
+    """
+    if missing := missing_texts(data_dir, list(tracks)):
         raise DatasetError(
             f"{len(missing)} files are missing in {data_dir}, first {missing[0]}: "
             f"run  luthier prompts {data_dir}"
         )
-    return [_row(path, data_dir, sources, mapping) for path in tracks.values()]
+    rows, review = [], []
+    with display.task("tracks", len(tracks)) as task:
+        for track_id, path in tracks.items():
+            facts = _facts(path, data_dir / f"{track_id}.json")
+            source = record_of(track_id, sources)
+            rows.append(_row(path, facts, source, mapping.get(track_id) or facts.style_ids))
+            review += [track_id] if facts.needs_review else []
+            task.advance(note=track_id)
+    return rows, review
 
 
 def _row(
-    path: Path, folder: Path, sources: Sequence[SourceRecord], mapping: Mapping[str, Any]
+    path: Path, facts: TrackFacts, source: SourceRecord | None, style_ids: Sequence[str]
 ) -> Row:
     track_id = path.stem
-    caption = _read(folder / f"{track_id}_prompt.txt")
-    lyrics = _read(folder / f"{track_id}_lyrics.txt")
-    _check_caption(caption, folder / f"{track_id}_prompt.txt")
-    facts = _facts(path, folder / f"{track_id}.json")
-    source = record_of(track_id, sources)
+    prompt_path = path.with_name(f"{track_id}_prompt.txt")
+    prompt, lyrics = _read(prompt_path), _read(path.with_name(f"{track_id}_lyrics.txt"))
+    tags = prompt.split(SEPARATOR)
+    raise_problems([f"{prompt_path} {problem}" for problem in tag_problems(tags)])
+    if not lyrics:
+        raise DatasetError(
+            f"{track_id}_lyrics.txt is empty: a track without words has {INSTRUMENTAL} there."
+        )
+    full = facts.caption_full
     return {
         # ACE-Step v1's loader: an empty speaker path and an empty recaption are what it needs.
         "keys": track_id,
         "filename": str(path.resolve()),
-        "tags": caption.split(", "),
+        "tags": tags,
         "speaker_emb_path": "",
         "norm_lyrics": lyrics,
         "recaption": {},
-        "caption": caption,
+        # The prompt file goes first where somebody has edited it since.
+        "caption": full if full and shortened(full) == prompt else prompt,
         "lyrics": lyrics,
-        "bpm": facts["bpm"],
-        "keyscale": facts["keyscale"],
-        "timesignature": str(facts["timesignature"]),
-        "duration": float(facts["duration"]),
-        "style_ids": list(mapping.get(track_id) or facts["style_ids"]),
+        "bpm": facts.bpm or None,
+        "keyscale": facts.keyscale,
+        "timesignature": facts.timesignature,
+        "duration": facts.duration,
+        "style_ids": list(style_ids),
         "source_id": source.source_id if source else "",
-        "language": facts["language"],
-        "instrumental": bool(facts["instrumental"]),
+        "language": facts.language,
+        "instrumental": facts.instrumental,
         "sha256": sha256_of(path),
+        "extra": json.dumps(facts.acestep, ensure_ascii=False) if facts.acestep else "",
     }
 
 
-def _facts(path: Path, metadata: Path) -> dict[str, Any]:
+def shortened(caption: str) -> str:
+    """A caption as a prompt file can hold it: one line of whole tags or words, 256 characters."""
+    tags = " ".join(caption.split()).split(SEPARATOR)
+    line = SEPARATOR.join(tag for tag in tags if tag.strip())
+    if len(line) <= MAX_CAPTION:
+        return line
+    start = line[: MAX_CAPTION + 1]
+    return start[: max(start.rfind(SEPARATOR), 0) or max(start.rfind(" "), 0) or MAX_CAPTION]
+
+
+def _facts(path: Path, metadata: Path) -> TrackFacts:
     """The track's own `.json`, else what can be measured (folders made by other tools)."""
     if metadata.is_file():
-        facts: dict[str, Any] = read_json(metadata)
-        needed = ("bpm", "keyscale", "timesignature", "duration", "style_ids")
-        lacking = [name for name in (*needed, "language", "instrumental") if name not in facts]
-        if lacking:
+        document = read_document(metadata)
+        try:
+            return TrackFacts.model_validate(document.value)
+        except ValidationError as error:
+            problems = model_problems(error, document)
             raise DatasetError(
-                f"{metadata} lacks {', '.join(lacking)}: run  luthier prompts  again."
-            )
-        return facts
+                "\n  ".join(problems) + f" Or run  luthier prompts {path.parent}  again."
+            ) from error
     music = measure_music(path)
     lyrics = _read(path.with_name(f"{path.stem}_lyrics.txt"))
-    return {
-        "bpm": music.bpm,
-        "keyscale": music.key,
-        "timesignature": music.time_signature,
-        "duration": music.duration_s,
-        "style_ids": [DEFAULT_STYLE],
-        "language": "en",
-        "instrumental": lyrics == INSTRUMENTAL,
-    }
+    return TrackFacts(
+        bpm=music.bpm,
+        keyscale=music.key,
+        timesignature=music.time_signature,
+        duration=music.duration_s,
+        style_ids=(DEFAULT_STYLE,),
+        language="en",
+        instrumental=lyrics == INSTRUMENTAL,
+    )
 
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8").strip()
+        return path.read_text(encoding="utf-8-sig").strip()
     except UnicodeDecodeError as error:
         raise DatasetError(f"{path} is not UTF-8 text: {error}.") from error
-
-
-def _check_caption(caption: str, path: Path) -> None:
-    tags = caption.split(", ")
-    if not caption or not all(tag.strip() for tag in tags):
-        raise DatasetError(f'{path} has an empty tag: tags are separated by ", ".')
-    if "\n" in caption:
-        raise DatasetError(f"{path} has more than one line.")
-    if len(caption) > MAX_CAPTION:
-        raise DatasetError(
-            f"{path} has {len(caption)} characters; loaders cut at {MAX_CAPTION}: shorten it."
-        )
+    except OSError as error:
+        raise PathError(f"{path} cannot be read: {error.strerror}.") from error
 
 
 def read_metadata(metadata_dir: Path) -> tuple[list[SourceRecord], dict[str, list[str]]]:
@@ -127,31 +202,14 @@ def read_metadata(metadata_dir: Path) -> tuple[list[SourceRecord], dict[str, lis
     )
 
 
-def split_tracks(rows: Sequence[Row], share: float, seed: int) -> tuple[list[Row], list[Row]]:
-    """(training, validation), stratified by first style, the same for any order of `rows`.
-
-    Tracks are lined up by style, shuffled by hash within one, and validation takes every k-th:
-    so each style gives its share. At least one, whenever there are two tracks and a share.
-    """
-
-    def place(row: Row) -> tuple[str, str]:
-        return row["style_ids"][0], hashlib.sha256(f"{seed}/{row['keys']}".encode()).hexdigest()
-
-    line = sorted(rows, key=place)
-    count = round(share * len(line))
-    if share > 0 and len(line) >= 2:
-        count = min(max(1, count), len(line) - 1)
-    chosen = {int((i + 0.5) * len(line) / count) for i in range(count)}
-    train = [row for i, row in enumerate(line) if i not in chosen]
-    validation = [row for i, row in enumerate(line) if i in chosen]
-    return sorted(train, key=itemgetter("keys")), sorted(validation, key=itemgetter("keys"))
-
-
 def dataset_hash(train: Sequence[Row], validation: Sequence[Row]) -> str:
-    """sha256 over contents and split; independent of row order and of where files lie."""
-    lines = [
-        json.dumps({**row, "filename": Path(row["filename"]).name, "split": split}, sort_keys=True)
-        for split, rows in (("train", train), ("validation", validation))
-        for row in rows
-    ]
+    """sha256 over contents and split; independent of row order, of repetition and of where files
+    lie.
+    """
+    lines = []
+    for split, rows in (("train", train), ("validation", validation)):
+        for row in rows:
+            content = {name: value for name, value in row.items() if name not in _PLACE_BOUND}
+            name = Path(row["filename"]).name
+            lines.append(json.dumps({**content, "file": name, "split": split}, sort_keys=True))
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()

@@ -99,8 +99,8 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [i * step for i in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def loss_svg(points: Sequence[tuple[int, float]]) -> str:
-    """A loss curve of (step, loss) as SVG, points and smoothed course; empty below two points."""
+def loss_svg(points: Sequence[tuple[int, float]], name: str = "training loss") -> str:
+    """A curve of (step, value) as SVG, points and smoothed course; empty below two points."""
     kept = [(step, loss) for step, loss in points if math.isfinite(loss)]
     if len(kept) < 2:
         return ""
@@ -121,7 +121,7 @@ def loss_svg(points: Sequence[tuple[int, float]]) -> str:
     thin = max(1, len(kept) // 900)  # a long run would make the page heavy
     raw = _path([place(s, v) for s, v in zip(steps[::thin], losses[::thin], strict=True)])
     line = _path([place(s, v) for s, v in zip(steps[::thin], course[::thin], strict=True)])
-    label = f"training loss over {len(kept)} points, from {course[0]:.3g} to {course[-1]:.3g}"
+    label = f"{name} over {len(kept)} points, from {course[0]:.3g} to {course[-1]:.3g}"
     return (
         f'<svg class="curve" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">'
         f"{''.join(grid)}{_X_LABEL}"
