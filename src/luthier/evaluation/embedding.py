@@ -1,12 +1,14 @@
 """Audio → embedding windows, between whose clouds FAD is measured. The default works offline.
 
-Another embedding is one more entry in `_MAKERS`. Values of different embeddings cannot be compared;
+Another embedding is one more entry in `_MAKERS`, a call of `register_embedding`, or an entry point
+of a package in the group `luthier.embeddings`. Values of different embeddings cannot be compared;
 hence every name carries a version, and every result carries the name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.metadata import entry_points
 from typing import Protocol
 
 import numpy as np
@@ -16,8 +18,11 @@ from luthier.audio.decode import mix_to
 from luthier.audio.resample import resample
 from luthier.audio.spectrum import log_mel
 from luthier.errors import AudioError, RequestError
+from luthier.evaluation.clap import Clap
+from luthier.evaluation.notes import NoteStats
 
 DEFAULT_EMBEDDING = "mel-stats-v1"
+ENTRY_POINTS = "luthier.embeddings"
 
 
 class Embedding(Protocol):
@@ -105,16 +110,52 @@ def _dct(size: int, kept: int) -> NDArray[np.float64]:
     return matrix
 
 
-_MAKERS: dict[str, Callable[[], Embedding]] = {MelStats.name: MelStats}
+Maker = Callable[[str | None], Embedding]  # gets what follows the colon of a name, or None
+
+
+def _without_argument(kind: Callable[[], Embedding], name: str) -> Maker:
+    def make(argument: str | None) -> Embedding:
+        if argument is not None:
+            raise RequestError(f"the embedding {name} takes nothing after a colon: {argument!r}.")
+        return kind()
+
+    return make
+
+
+_MAKERS: dict[str, Maker] = {
+    MelStats.name: _without_argument(MelStats, MelStats.name),
+    NoteStats.name: _without_argument(NoteStats, NoteStats.name),
+    "clap": Clap,
+}
+
+
+def register_embedding(name: str, maker: Maker) -> None:
+    """Add an embedding of one's own; a name that is taken is a `RequestError`."""
+    if name in embedding_names() or ":" in name:
+        raise RequestError(f"an embedding cannot be called {name!r}: the name is taken or holds :.")
+    _MAKERS[name] = maker
 
 
 def embedding_names() -> tuple[str, ...]:
     """The embeddings that can be asked for."""
-    return tuple(_MAKERS)
+    return (*_MAKERS, *sorted(entry_points(group=ENTRY_POINTS).names - _MAKERS.keys()))
 
 
 def get_embedding(name: str = DEFAULT_EMBEDDING) -> Embedding:
-    """The embedding called `name`; an unknown one is a `RequestError` that lists the choices."""
-    if name not in _MAKERS:
-        raise RequestError(f"there is no embedding {name!r}: the choices are {', '.join(_MAKERS)}.")
-    return _MAKERS[name]()
+    """The embedding called `name`; `clap:FOLDER` names the model, too.
+
+    Raises:
+        RequestError: there is no such embedding; the choices are listed.
+        ModelError: the weights of a learned one are not on this machine.
+        MissingExtraError: what it runs on is not installed.
+    """
+    kind, colon, argument = name.partition(":")
+    if kind in _MAKERS:
+        return _MAKERS[kind](argument if colon else None)
+    for point in entry_points(group=ENTRY_POINTS):
+        if point.name == kind:
+            made: Embedding = point.load()(argument if colon else None)
+            return made
+    raise RequestError(
+        f"there is no embedding {name!r}: the choices are {', '.join(embedding_names())}."
+    )

@@ -1,7 +1,10 @@
-"""One clip → what is measured on it: embedding windows, levels, tempo and key if asked for."""
+"""One clip → what is measured on it: embedding windows, levels, loops; tempo, key and edits if
+asked for.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,24 +18,52 @@ from luthier.audio.measure import Measures, measure
 from luthier.audio.tempo import estimate_tempo
 from luthier.errors import PathError
 from luthier.evaluation.adherence import KeyCheck, TempoCheck, check_key, check_tempo
+from luthier.evaluation.cache import MeasureCache
+from luthier.evaluation.clap import Clap
+from luthier.evaluation.edits import EditReport, check_edit
 from luthier.evaluation.embedding import Embedding
+from luthier.evaluation.repetition import Repetition, repetition
 from luthier.evaluation.requests import ClipRequest
 from luthier.files import existing_folder
 
 _MAX_SILENCE = 0.5  # shares above which a clip is not counted as music
 _MAX_CLIPPING = 0.001
+_REPETITION = "repetition-v1"  # its name in the cache
+
+
+@dataclass(frozen=True)
+class Ears:
+    """What audio is listened to with.
+
+    Attributes:
+        space: the embedding that FAD is measured in.
+        clap: for the likeness to prompts; None where there is none.
+        cache: for what takes long.
+    """
+
+    space: Embedding
+    clap: Clap | None
+    cache: MeasureCache
 
 
 @dataclass(frozen=True)
 class Heard:
-    """What was measured on one clip; `windows` is (n, dim)."""
+    """What was measured on one clip.
+
+    `windows` is (n, dim) in the embedding of FAD, `clap_windows` likewise in CLAP, where there is
+    one.
+    """
 
     file: str
     windows: NDArray[np.float64]
+    clap_windows: NDArray[np.float64] | None
     measures: Measures
+    repetition: Repetition
     tempo: TempoCheck | None
     key: KeyCheck | None
+    edit: EditReport | None
     style_id: str | None
+    prompt: str | None
 
     @property
     def usable(self) -> bool:
@@ -50,8 +81,19 @@ class Heard:
             "loudness_lufs": self.measures.loudness_lufs,
             "clipping_ratio": self.measures.clipping_ratio,
             "silence_ratio": self.measures.silence_ratio,
+            "repetition": self.repetition.score,
+            "repetition_period_s": self.repetition.period_s,
             "windows": len(self.windows),
         }
+
+
+@dataclass(frozen=True)
+class HeardTrack:
+    """What is needed of a real track: its windows, and how much it repeats itself."""
+
+    windows: NDArray[np.float64]
+    clap_windows: NDArray[np.float64] | None
+    repetition: float
 
 
 def audio_files(folder: Path, what: str) -> list[str]:
@@ -66,16 +108,55 @@ def audio_files(folder: Path, what: str) -> list[str]:
     return names
 
 
-def listen(folder: Path, name: str, embedding: Embedding, request: ClipRequest | None) -> Heard:
+def listen(folder: Path, name: str, ears: Ears, request: ClipRequest | None) -> Heard:
     """Decode one clip and measure it; what `request` does not ask for is not estimated."""
-    samples, rate = read_audio(folder / name)
-    bpm = request.bpm if request else None
-    key = request.key if request else None
+    path = folder / name
+    samples, rate = read_audio(path)
+    asked = request or ClipRequest(file=name)
     return Heard(
         file=name,
-        windows=embedding.embed(samples, rate),
+        windows=ears.space.embed(samples, rate),
+        clap_windows=_in_clap(path, ears, lambda: (samples, rate)),
         measures=measure(samples, rate),
-        tempo=check_tempo(name, bpm, estimate_tempo(samples, rate)) if bpm else None,
-        key=check_key(name, key, estimate_key(samples, rate)) if key else None,
-        style_id=request.style_id if request else None,
+        repetition=repetition(samples, rate),
+        tempo=check_tempo(name, asked.bpm, estimate_tempo(samples, rate)) if asked.bpm else None,
+        key=check_key(name, asked.key, estimate_key(samples, rate)) if asked.key else None,
+        edit=_edit(asked, samples, rate),
+        style_id=asked.style_id,
+        prompt=asked.prompt,
     )
+
+
+def listen_to_real(path: Path, ears: Ears) -> HeardTrack:
+    """Measure a real track, once: the cache knows it by its contents."""
+    decoded: list[tuple[NDArray[np.float32], int]] = []
+
+    def audio() -> tuple[NDArray[np.float32], int]:
+        if not decoded:
+            decoded.append(read_audio(path))
+        return decoded[0]
+
+    loop = ears.cache.get(path, _REPETITION, lambda: np.array([repetition(*audio()).score]))
+    return HeardTrack(
+        windows=ears.cache.get(path, ears.space.name, lambda: ears.space.embed(*audio())),
+        clap_windows=_in_clap(path, ears, audio),
+        repetition=float(loop[0]),
+    )
+
+
+def _in_clap(
+    path: Path, ears: Ears, audio: Callable[[], tuple[NDArray[np.float32], int]]
+) -> NDArray[np.float64] | None:
+    clap = ears.clap
+    if clap is None:
+        return None
+    return ears.cache.get(path, clap.name, lambda: clap.embed(*audio()))
+
+
+def _edit(asked: ClipRequest, samples: NDArray[np.float32], rate: int) -> EditReport | None:
+    source = asked.edited
+    if source is None:
+        return None
+    original, _ = read_audio(source, sample_rate=rate)
+    end_s = asked.repaint_end_s or original.shape[1] / rate
+    return check_edit(original, samples, rate, asked.repaint_start_s, end_s)

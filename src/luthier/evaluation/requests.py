@@ -23,6 +23,17 @@ class ClipRequest(BaseModel):
     bpm: float | None = Field(default=None, gt=0, le=400, description="tempo, beats per minute")
     key: str | None = Field(default=None, description='key, e.g. "A minor"')
     style_id: str | None = Field(default=None, description='style preset, e.g. "CORE-01"')
+    prompt: str | None = Field(default=None, description="the words it was asked for with")
+    task: str | None = Field(default=None, description="what was done; a repaint is checked")
+    source_audio: Path | None = Field(default=None, description="the recording that was edited")
+    repaint_start_s: float = Field(default=0.0, ge=0, description="the edited window, seconds")
+    repaint_end_s: float | None = Field(default=None, gt=0, description="None is the end")
+
+    @property
+    def edited(self) -> Path | None:
+        """The recording that a repaint started from, where it is still there."""
+        found = self.task == "repaint" and self.source_audio and self.source_audio.is_file()
+        return self.source_audio if found else None
 
     @field_validator("key")
     @classmethod
@@ -41,7 +52,7 @@ def parse_requests(
     """Check `rows` against the clips that there are; raise one `RequestError` that names the row.
 
     Args:
-        rows: mappings with `file` and any of `bpm`, `key`, `style_id`; other keys are ignored.
+        rows: mappings with `file` and any other field of `ClipRequest`; more keys are ignored.
         files: the clips' names relative to their folder.
     """
     found: dict[str, ClipRequest] = {}
@@ -83,8 +94,10 @@ def recorded_requests(folder: Path, files: Sequence[str]) -> list[dict[str, Any]
         record = run_path(folder / name)
         if record.is_file():
             config = read_record(record).get("config", {})
-            config = config.get("request", config)  # `generate` keeps the whole request there
-            asked = {k: config[k] for k in ("bpm", "key", "style_id") if config.get(k) is not None}
+            # `generate` keeps the whole request under that name, and a style beside it.
+            config = config | config.get("request", {})
+            fields = ClipRequest.model_fields.keys() - {"file"}
+            asked = {k: config[k] for k in sorted(fields) if config.get(k) not in (None, "")}
             if asked:
                 rows.append({"file": name, **asked})
     return rows

@@ -1,0 +1,205 @@
+"""A checkpoint → something that plays: base model and what was trained on it, in torch.
+
+`MusicPipeline` plays graphs; here the modules that would be exported stand in for them, so that a
+checkpoint is heard without merging and exporting it first, through the same prompts, schedule,
+guidance and noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from luthier.errors import LuthierError, MissingExtraError, ModelError, PathError
+from luthier.files import read_json, sha256_of
+from luthier.music.mini import torch_folder
+from luthier.music.pipeline import MusicPipeline
+from luthier.provenance import input_record
+from luthier.runtime.session import CORE_CONTRACT, Graphs
+
+_STATE, _ADAPTER, _MANIFEST = "state.json", "adapter_config.json", "manifest.json"
+_MOMENTS = "optimizer.safetensors"
+BUILT_IN = "mini"
+_MODEL_FILES = ("luthier.json", "model_index.json", "model.safetensors")
+
+
+@dataclass(frozen=True)
+class Player:
+    """What plays a checkpoint.
+
+    Attributes:
+        pipeline: generates.
+        identity: the same for the same weights: what makes an earlier clip reusable.
+        inputs: provenance records of checkpoint and base model.
+    """
+
+    pipeline: MusicPipeline
+    identity: str
+    inputs: tuple[dict[str, str], ...]
+
+
+class TorchGraphs:
+    """The graphs of a model, run by torch: what `MusicPipeline` needs of `runtime.session.Graphs`.
+
+    Args:
+        model: a `MusicModel`, plain or with an adapter in its denoiser.
+    """
+
+    def __init__(self, model: Any) -> None:
+        import torch
+
+        from luthier.music.graphs import graphs_of
+
+        self._graphs = {graph.name: graph for graph in graphs_of(model)}
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        for module in model.modules().values():
+            module.to(self._device)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._graphs
+
+    def run(self, name: str, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Run a graph on arrays; returns its outputs by name."""
+        import torch
+
+        graph = self._graphs[name]
+        # np.array copies: torch warns of arrays that it must not write to.
+        inputs = [torch.from_numpy(np.array(feeds[n])).to(self._device) for n in graph.inputs]
+        with torch.inference_mode():
+            found = graph.module(*inputs)
+        outputs = found if isinstance(found, tuple) else (found,)
+        return {key: value.cpu().numpy() for key, value in zip(graph.outputs, outputs, strict=True)}
+
+
+class TorchPipeline(MusicPipeline):
+    """`MusicPipeline` over a model in torch.
+
+    Args:
+        folder: of the base model.
+        model: a `MusicModel`.
+    """
+
+    def __init__(self, folder: Path, model: Any) -> None:
+        self.folder = folder
+        self.spec = model.spec
+        self.tokenizer = model.tokenizer
+        self.silence_latent = model.silence[:, : model.spec.max_frames].numpy()
+        self.null_condition = model.condition_encoder.null_condition_emb.detach().numpy()
+        self.graphs = cast(Graphs, TorchGraphs(model))
+
+
+def place_of(path: Path) -> Path:
+    """Where a checkpoint lies; `mini` is the built-in model, unless something has that name."""
+    return torch_folder() if str(path) == BUILT_IN and not path.exists() else path
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether `path` is something that plays, rather than a folder of audio."""
+    names = (_ADAPTER, _STATE, CORE_CONTRACT, *_MODEL_FILES)
+    return any((path / name).is_file() for name in names)
+
+
+def open_player(checkpoint: Path, base_model: str | None = None) -> Player:
+    """Open a checkpoint of `train`, a PEFT adapter, a model folder or a folder of ONNX graphs.
+
+    Args:
+        checkpoint: the folder.
+        base_model: `mini` or a model folder; None takes the one that the checkpoint names.
+
+    Raises:
+        PathError: there is nothing of the kind.
+        ModelError: the base model is missing, or another one than the checkpoint was trained on.
+        AdapterError: the checkpoint is damaged, holds a NaN, or does not fit the base model.
+        MissingExtraError: torch is not installed.
+    """
+    if not is_checkpoint(checkpoint):
+        raise PathError(
+            f"{checkpoint} is no checkpoint: it has neither {_ADAPTER} (an adapter) nor "
+            f"{_MODEL_FILES[0]} or {_MODEL_FILES[1]} (a model) nor {CORE_CONTRACT} (ONNX graphs)."
+        )
+    if (checkpoint / CORE_CONTRACT).is_file():
+        digest = sha256_of(checkpoint / _MANIFEST)
+        pipeline = MusicPipeline(checkpoint)
+        return Player(pipeline, digest, (input_record(checkpoint, digest),))
+    try:
+        from luthier.music.checkpoints import open_model
+        from luthier.music.model import load_model
+        from luthier.training.trained import load_trained
+    except ImportError:
+        raise MissingExtraError("playing a checkpoint", "train") from None
+    is_trained = any((checkpoint / name).is_file() for name in (_ADAPTER, _STATE))
+    base = base_of(checkpoint, base_model) if is_trained else checkpoint
+    identity = open_model(base).identity
+    inputs = [input_record(base, identity)]
+    if is_trained:
+        _refuse_other_base(checkpoint, base, identity)
+        identity += "".join(sha256_of(path) for path in _weights(checkpoint))
+        inputs.insert(0, input_record(checkpoint))
+    model = load_model(base)
+    if is_trained:
+        load_trained(model.transformer, checkpoint)
+    return Player(TorchPipeline(base, model), identity, tuple(inputs))
+
+
+def _weights(checkpoint: Path) -> list[Path]:
+    """The files that decide what a checkpoint sounds like: not the optimiser's moments."""
+    found = sorted(checkpoint.rglob("*.safetensors"))
+    return [checkpoint / _ADAPTER] * (checkpoint / _ADAPTER).is_file() + [
+        path for path in found if path.name != _MOMENTS
+    ]
+
+
+def base_of(checkpoint: Path, base_model: str | None) -> Path:
+    """The folder of the model that a checkpoint was trained on.
+
+    Raises:
+        ModelError: nobody says which it is, or it is not where it was.
+    """
+    if base_model is not None:
+        return place_of(Path(base_model))
+    origin = _origin(checkpoint)
+    name = origin.get("model_name") or _base_name(checkpoint)
+    if name == BUILT_IN:
+        return torch_folder()
+    for record in origin.get("inputs", []):
+        folder = Path(str(record.get("path", "")))
+        if any((folder / file).is_file() for file in _MODEL_FILES):
+            return folder
+    if name and Path(name).is_dir():
+        return Path(name)
+    raise ModelError(
+        f"the base model of {checkpoint} ({name or 'it does not say which'}) is not on this "
+        "machine where it was: name its folder with --base-model."
+    )
+
+
+def _refuse_other_base(checkpoint: Path, base: Path, identity: str) -> None:
+    origin = _origin(checkpoint)
+    wanted = origin.get("model_identity")
+    if wanted and wanted != identity:
+        raise ModelError(
+            f"{checkpoint} was trained on another model than {base}: on "
+            f"{origin.get('model_name', 'one')} with sha256 {str(wanted)[:12]}, and this one has "
+            f"{identity[:12]}. Name the right one with --base-model."
+        )
+
+
+def _origin(checkpoint: Path) -> dict[str, Any]:
+    try:
+        origin = read_json(checkpoint / _STATE)["origin"]
+    except (LuthierError, KeyError, TypeError):  # an adapter of another trainer
+        return {}
+    return origin if isinstance(origin, dict) else {}
+
+
+def _base_name(checkpoint: Path) -> str | None:
+    try:
+        name = read_json(checkpoint / _ADAPTER).get("base_model_name_or_path")
+    except (LuthierError, AttributeError):
+        return None
+    return str(name) if name else None
