@@ -2,10 +2,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from helpers_features import constants_of, features
 from safetensors.torch import load_file
 
 from luthier.training.batches import (
@@ -15,23 +17,20 @@ from luthier.training.batches import (
     training_example,
     validation_examples,
 )
-from luthier.training.cache import Entry, cache_features, load_features
+from luthier.training.cache import Entry
 from luthier.training.config import TrainConfig
 from luthier.training.schedule import rate_at
-from tiny import SPEC, tiny_model
+from tiny import SPEC
 
 Make = Callable[..., TrainConfig]
 
 
 @pytest.fixture(scope="module")
 def material(
-    dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory
+    dataset_dir: Path, model_dir: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[list[Entry], Constants]:
-    model = tiny_model()
     folder = tmp_path_factory.mktemp("cache")
-    index = cache_features(dataset_dir, "train", model, folder, identity="m", crop_s=1.0)
-    null = model.condition_encoder.null_condition_emb.detach()
-    return load_features(index), Constants(SPEC, model.silence, null)
+    return features(dataset_dir, model_dir, folder), constants_of(model_dir)
 
 
 def test_a_step_is_always_the_same_and_no_two_are(
@@ -54,7 +53,7 @@ def test_every_track_comes_once_in_a_pass(
 ) -> None:
     entries, constants = material
     settings = config(batch_size=2, crop_start="first", crop_s=0.5)
-    starts = {tuple(load_file(e.latents)["latents"][0].tolist()): e.key for e in entries}
+    starts = {tuple(load_file(e.variants[0].target)["latents"][0].tolist()): e.key for e in entries}
     seen: Counter[str] = Counter()
     for step in range(9):  # 18 crops: six passes over three tracks
         batch = training_example(entries, constants, settings, step).batch
@@ -66,7 +65,7 @@ def test_every_track_comes_once_in_a_pass(
 def test_crops_begin_on_bar_lines(material: tuple[list[Entry], Constants], config: Make) -> None:
     entries, constants = material
     long = [max(entries, key=lambda e: e.frames)]  # five seconds: bars at 0, 100, 200
-    latents = load_file(long[0].latents)["latents"]
+    latents = load_file(long[0].variants[0].target)["latents"]
     found = set()
     for step in range(20):
         batch = training_example(long, constants, config(batch_size=1), step).batch
@@ -120,7 +119,7 @@ def test_validation_is_always_the_same(
 
 def test_crops_are_whole_tokens(material: tuple[list[Entry], Constants]) -> None:
     entry = material[0][0]
-    odd = Entry(entry.key, entry.latents, entry.conditions, 33, 0.0)
+    odd = replace(entry, frames=33, bar_frames=0.0)
     assert crop_frames(SPEC, 10.0, [odd]) == 34
     assert crop_frames(SPEC, 0.5, [odd]) == 26
 

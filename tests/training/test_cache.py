@@ -4,11 +4,11 @@ import os
 import shutil
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from helpers_features import features
 from safetensors.torch import load_file
 
 from luthier.audio.decode import read_audio
@@ -17,31 +17,22 @@ from luthier.errors import TrainingError
 from luthier.music.denoiser import encode_conditions
 from luthier.music.model import MusicModel
 from luthier.progress import Display
-from luthier.training.cache import (
-    Entry,
-    cache_features,
-    encode_audio,
-    load_features,
-    prompts_of,
-)
-from tiny import SPEC, tiny_model
+from luthier.training.cache import Entry
+from luthier.training.encode import encode_audio
+from luthier.training.variants import prompts_of
+from tiny import SPEC, make_tiny_model, tiny_model
 
 
 @pytest.fixture(scope="module")
 def model() -> MusicModel:
-    return tiny_model()
-
-
-def fill(dataset: Path, model: MusicModel, folder: Path, **changes: Any) -> list[Entry]:
-    values: dict[str, Any] = {"identity": "m", "crop_s": 1.0} | changes
-    return load_features(cache_features(dataset, "train", model, folder, **values))
+    return tiny_model()  # the weights of `model_dir`
 
 
 def test_entries_are_what_the_model_makes(
-    dataset_dir: Path, model: MusicModel, tmp_path: Path
+    dataset_dir: Path, model_dir: Path, model: MusicModel, tmp_path: Path
 ) -> None:
     rows = load_rows(dataset_dir, "train")
-    entries = fill(dataset_dir, model, tmp_path)
+    entries = features(dataset_dir, model_dir, tmp_path)
     assert [entry.key for entry in entries] == [row["keys"] for row in rows]
     for entry, row in zip(entries, rows, strict=True):
         audio, _ = read_audio(Path(row["filename"]), sample_rate=SPEC.sample_rate, channels=2)
@@ -52,8 +43,8 @@ def test_entries_are_what_the_model_makes(
         with torch.no_grad():
             expected = model.vae.encode(whole)[0].T
             states, mask = encode_conditions(model, *([text] for text in prompts_of(row, 1.0)))
-        torch.testing.assert_close(load_file(entry.latents)["latents"], expected)
-        saved = load_file(entry.conditions)
+        torch.testing.assert_close(load_file(entry.variants[0].target)["latents"], expected)
+        saved = load_file(entry.variants[0].conditions)
         torch.testing.assert_close(saved["states"], states[0])
         assert torch.equal(saved["mask"], mask[0])
 
@@ -93,34 +84,39 @@ def test_tiles_do_not_show(model: MusicModel) -> None:
 
 
 def test_what_is_whole_stays_and_what_is_torn_is_made_again(
-    dataset_dir: Path, model: MusicModel, tmp_path: Path
+    dataset_dir: Path, model_dir: Path, tmp_path: Path
 ) -> None:
-    entries = fill(dataset_dir, model, tmp_path)
+    entries = features(dataset_dir, model_dir, tmp_path)
     contents = {path: path.read_bytes() for path in tmp_path.glob("*.safetensors")}
     for path in contents:
         os.utime(path, (1, 1))
-    torn, altered = entries[0].latents, entries[1].conditions
+    torn, altered = entries[0].variants[0].target, entries[1].variants[0].conditions
     torn.write_bytes(contents[torn][:-7])
     altered.write_bytes(contents[altered][:-1] + bytes([contents[altered][-1] ^ 1]))
-    fill(dataset_dir, model, tmp_path)
+    features(dataset_dir, model_dir, tmp_path)
     assert {path: path.read_bytes() for path in tmp_path.glob("*.safetensors")} == contents
     young = {path for path in contents if path.stat().st_mtime > time.time() - 600}
     assert young == {torn, altered}
 
 
 def test_other_prompts_share_latents_and_another_model_shares_nothing(
-    dataset_dir: Path, model: MusicModel, tmp_path: Path
+    dataset_dir: Path, model_dir: Path, tmp_path: Path
 ) -> None:
-    first = fill(dataset_dir, model, tmp_path)
-    longer = fill(dataset_dir, model, tmp_path, crop_s=2.0)
-    other = fill(dataset_dir, model, tmp_path, identity="n")
-    assert [e.latents for e in first] == [e.latents for e in longer]
-    assert not {e.conditions for e in first} & {e.conditions for e in longer}
-    assert not {e.latents for e in first} & {e.latents for e in other}
+    other_model = make_tiny_model(tmp_path / "other", seed=1)
+    first = features(dataset_dir, model_dir, tmp_path)
+    longer = features(dataset_dir, model_dir, tmp_path, crop_s=2.0)
+    other = features(dataset_dir, other_model, tmp_path)
+
+    def files(entries: list[Entry], kind: str) -> set[Path]:
+        return {getattr(v, kind) for entry in entries for v in entry.variants}
+
+    assert files(first, "target") == files(longer, "target")
+    assert not files(first, "conditions") & files(longer, "conditions")
+    assert not files(first, "target") & files(other, "target")
 
 
 def test_a_track_that_cannot_be_used_is_left_out_with_its_reason(
-    model: MusicModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from tiny_tracks import make_dataset
 
@@ -129,7 +125,7 @@ def test_a_track_that_cannot_be_used_is_left_out_with_its_reason(
     gone, changed = (Path(row["filename"]) for row in rows[:2])
     gone.unlink()
     changed.write_bytes(changed.read_bytes() + b"\0")
-    entries = fill(dataset, model, tmp_path / "cache", display=Display("plain"))
+    entries = features(dataset, model_dir, tmp_path / "cache", display=Display("plain"))
     assert [entry.key for entry in entries] == [rows[2]["keys"]]
     said = capsys.readouterr().err
     assert f"left out: {rows[0]['keys']}: {gone} does not exist" in said
@@ -137,4 +133,4 @@ def test_a_track_that_cannot_be_used_is_left_out_with_its_reason(
     Path(rows[2]["filename"]).write_text("no music")
     shutil.rmtree(tmp_path / "cache")
     with pytest.raises(TrainingError, match="none of the 3 tracks of the train split can be"):
-        fill(dataset, model, tmp_path / "cache")
+        features(dataset, model_dir, tmp_path / "cache")

@@ -82,8 +82,8 @@ def test_the_perceptrons_too(config: Make) -> None:
 
 
 def test_a_target_that_is_not_there(config: Make) -> None:
-    with pytest.raises(TrainingError, match=r"'linear_q', but .* it has .*down_proj, gate_proj"):
-        add_adapter(tiny_model().transformer, config(target_modules=("linear_q",)))
+    with pytest.raises(TrainingError, match=r"'to_z', but .* it has .*down_proj, gate_proj"):
+        add_adapter(tiny_model().transformer, config(target_modules=("to_q", "to_z")))
 
 
 def test_damaged_adapters_are_refused(adapter: Path, tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_damaged_adapters_are_refused(adapter: Path, tmp_path: Path) -> None:
 def test_settings_are_checked_in_sentences(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="rank is 0: input should be greater than or equal"):
         config_from({"rank": 0})
-    with pytest.raises(RequestError, match="no training setting 'epochs': there are rank, alpha"):
+    with pytest.raises(RequestError, match="no training setting 'epochs': there are adapter, rank"):
         config_from({"epochs": 3})
     path = tmp_path / "lora.json"
     path.write_text('{"r": 256, "lora_alpha": 32, "use_rslora": true}')

@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 import torch
+from helpers_features import constants_of, features
 
 from luthier.errors import ModelError, PathError, RequestError, TrainingError
+from luthier.music.checkpoints import open_model
 from luthier.music.model import load_model, save_model
 from luthier.provenance import trace
-from luthier.training.batches import Constants, training_example
-from luthier.training.cache import cache_features, load_features
+from luthier.training.batches import training_example
 from luthier.training.checkpoint import Origin, read_checkpoint
 from luthier.training.config import TrainConfig
 from luthier.training.loop import device_of, train
 from luthier.training.lora import load_adapter
 from luthier.training.metrics import read_metrics
-from luthier.training.preflight import preflight
 from luthier.training.trainer import Material, Trainer
 from tiny import tiny_model
 
@@ -73,18 +73,20 @@ def test_a_checkpoint_says_where_it_came_from(
 
 
 def trainer(sources: Sources, config: TrainConfig, folder: Path) -> Trainer:
-    model = tiny_model()
+    model, dataset, cache = sources
     entries, validation = (
-        load_features(
-            cache_features(sources[1], split, model, sources[2], identity="m", crop_s=config.crop_s)
-        )
+        features(dataset, model, cache, split, crop_s=config.crop_s)
         for split in ("train", "validation")
     )
-    null = model.condition_encoder.null_condition_emb.detach()
-    constants = Constants(model.spec, model.silence, null)
+    constants = constants_of(model)
     origin = Origin("tiny", "m", "d", (), ())
     return Trainer(
-        model.transformer, Material(entries, validation, 1), constants, config, origin, folder
+        open_model(model).part("transformer"),
+        Material(entries, validation, 1),
+        constants,
+        config,
+        origin,
+        folder,
     )
 
 
@@ -175,8 +177,6 @@ def test_nothing_to_train_on(tmp_path: Path, sources: Sources, config: Make) -> 
     with pytest.raises(TrainingError, match="none of the 3 tracks") as caught:
         train(sources[0], dataset, tmp_path / "run", config())
     assert caught.value.exit_code != 0
-    with pytest.raises(TrainingError, match="nothing to train on: of 3 tracks"):
-        preflight(sources[0], dataset, tmp_path / "run", config(), resume=False)
 
 
 def test_paths_that_are_not_there(tmp_path: Path, sources: Sources, config: Make) -> None:
@@ -218,12 +218,3 @@ def test_devices(config: Make) -> None:
             device_of(config(device="cuda"))
     with pytest.raises(RequestError, match="device is 'tpu'"):
         config(device="tpu")
-
-
-def test_the_preflight_writes_nothing(tmp_path: Path, sources: Sources, config: Make) -> None:
-    plan = preflight(sources[0], sources[1], tmp_path / "run", config(), resume=False)
-    assert plan.trained_parameters == 3584
-    assert (plan.train_tracks, plan.validation_tracks) == (3, 1)
-    assert plan.epochs == 4.0  # 24 crops of 3 tracks taken twice
-    assert "12" in plan.to_text()
-    assert list(tmp_path.iterdir()) == []

@@ -2,37 +2,46 @@
 
 An entry is named by what it was made from (audio or prompt, and model), so folders can be shared by
 any number of runs, a changed caption encodes no audio again, and an interrupted pass goes on where
-it was.
+it was. There are two passes, so that autoencoder and text encoder are never in memory together, and
+neither is loaded when everything is there already.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialised
 from torch import Tensor
 
-from luthier.audio.decode import read_audio
 from luthier.dataset.build import load_rows
 from luthier.errors import AudioError, LuthierError, PathError, TrainingError
 from luthier.files import atomic_file, make_folder, read_json, sha256_of, write_json
-from luthier.music.denoiser import encode_conditions
-from luthier.music.model import MANIFEST_NAME, MusicModel
-from luthier.music.request import request_from
 from luthier.music.spec import ModelSpec
-from luthier.music.templates import instruction_for, lyrics_text, metas_text, prompt_text
 from luthier.progress import SILENT, Display
+from luthier.training.encode import Encoder
+from luthier.training.variants import Planned, Sound, bpm_of, prompts_of, variants_of
 
-_TILE_S, _OVERLAP_S = 30, 2  # a long track is encoded in tiles; what overlaps is thrown away
 _NAMED = 3  # how many refused tracks a message describes
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to train on a track."""
+
+    task: str
+    target: Path  # safetensors: latents (T, C) of what is made
+    source: Path | None  # the same of what is shown; None: silence
+    conditions: Path  # safetensors: states (L, D), mask (L,)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, files by name."""
+        return {k: v.name if isinstance(v, Path) else v for k, v in vars(self).items()}
 
 
 @dataclass(frozen=True)
@@ -40,14 +49,14 @@ class Entry:
     """A track that can be trained on."""
 
     key: str  # the track's name
-    latents: Path  # safetensors: latents (T, C)
-    conditions: Path  # safetensors: states (L, D), mask (L,)
-    frames: int  # T
+    caption: str
+    frames: int  # latent frames that all its variants have
     bar_frames: float  # latent frames of a bar; 0 where the tempo is not known
+    variants: tuple[Variant, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; `entry_from` reads them."""
-        return vars(self) | {"latents": self.latents.name, "conditions": self.conditions.name}
+        """Plain values; `load_features` reads them."""
+        return vars(self) | {"variants": [variant.to_json() for variant in self.variants]}
 
 
 @dataclass(frozen=True)
@@ -58,14 +67,24 @@ class Refused:
     reason: str
 
 
+@dataclass
+class _Track:
+    """A row on its way to an entry."""
+
+    row: Mapping[str, Any]
+    planned: list[Planned]
+    latents: dict[Sound, Path] = field(default_factory=dict)
+    frames: int = 0
+
+
 def cache_features(
     dataset_dir: Path,
     split: str,
-    model: MusicModel,
+    encoder: Encoder,
     cache_dir: Path,
     *,
-    identity: str,
     crop_s: float,
+    tasks: Sequence[str] = ("text2music",),
     display: Display = SILENT,
 ) -> Path:
     """Encode what is not encoded yet; return the index of the split, for `load_features`.
@@ -73,102 +92,135 @@ def cache_features(
     Args:
         dataset_dir: a data set that `build_dataset` wrote.
         split: "train" or "validation".
-        model: on the device that is to encode.
+        encoder: of the model to train.
         cache_dir: where entries and index go; entries that are whole stay.
-        identity: of the model: `model_identity(folder)`.
         crop_s: length of the crops, which the prompts name as the duration (as in playing).
+        tasks: what is to be trained for.
 
     Raises:
         TrainingError: tracks there are, but none can be trained on.
     """
     rows = load_rows(dataset_dir, split)
-    entries: list[Entry] = []
-    refused: list[Refused] = []
     make_folder(cache_dir)
-    with display.task(f"cache {split}", len(rows)) as task:
-        for row in rows:
-            try:
-                entries.append(_entry(row, model, cache_dir, identity, crop_s))
-            except (AudioError, PathError, TrainingError) as error:
-                refused.append(Refused(row["keys"], str(error)))
-            task.advance(note=row["keys"])
+    work = _Work(encoder, cache_dir, crop_s)
+    refused: list[Refused] = []
+    tracks = _passed(rows, lambda row: work.heard(row, tasks), refused, display, f"hear {split}")
+    encoder.release()
+    entries = _passed(tracks, work.read, refused, display, f"read {split}")
+    encoder.release()
     if rows and not entries:
         raise TrainingError(_refusal(refused, len(rows), split))
     for track in refused:
         display.say(f"left out: {track.key}: {track.reason}")
     content = {
-        "identity": identity,
+        "identity": encoder.model.identity,
         "crop_s": crop_s,
         "entries": [entry.to_json() for entry in entries],
         "refused": [vars(track) for track in refused],
     }
-    digest = _digest(repr(content))
-    index = cache_dir / f"{split}-{digest[:16]}.json"
+    index = cache_dir / f"{split}-{_digest(repr(content))[:16]}.json"
     write_json(index, content)
     return index
 
 
 def load_features(index: Path) -> list[Entry]:
     """The tracks of an index that `cache_features` wrote."""
-    rows = read_json(index)["entries"]
-    names = ("latents", "conditions")
-    return [Entry(**{k: index.parent / v if k in names else v for k, v in r.items()}) for r in rows]
+
+    def path(name: str | None) -> Path | None:
+        return None if name is None else index.parent / name
+
+    entries = []
+    for row in read_json(index)["entries"]:
+        variants = tuple(
+            Variant(
+                variant["task"],
+                index.parent / variant["target"],
+                path(variant["source"]),
+                index.parent / variant["conditions"],
+            )
+            for variant in row["variants"]
+        )
+        entries.append(Entry(**row | {"variants": variants}))
+    return entries
 
 
-def model_identity(folder: Path) -> str:
-    """What tells one model from another: the sha256 of its manifest, which names all its files."""
-    return sha256_of(folder / MANIFEST_NAME)
+def _passed(
+    items: Sequence[Any],
+    step: Callable[[Any], Any],
+    refused: list[Refused],
+    display: Display,
+    name: str,
+) -> list[Any]:
+    """`step` of each item; what raises is refused."""
+    done = []
+    with display.task(name, len(items)) as task:
+        for item in items:
+            key = (item.row if isinstance(item, _Track) else item)["keys"]
+            try:
+                done.append(step(item))
+            except (AudioError, PathError, TrainingError) as error:
+                refused.append(Refused(key, str(error)))
+            task.advance(note=key)
+    return done
 
 
-def prompts_of(row: Mapping[str, Any], seconds: float) -> tuple[str, str]:
-    """Text prompt and lyric prompt of a track, word for word as a request for it gets them."""
-    bpm = _bpm(row)
-    asked = request_from(
-        {
-            "prompt": row["caption"],
-            "lyrics": row.get("lyrics") or "",
-            "instrumental": bool(row.get("instrumental")),
-            "vocal_language": row.get("language") or "en",
-            "bpm": None if bpm is None else round(bpm),
-            "key": row.get("keyscale"),
-            "time_signature": row.get("timesignature"),
-        }
-    )
-    metas = metas_text(
-        bpm=asked.bpm, time_signature=asked.time_signature, key=asked.key, duration_s=seconds
-    )
-    text = prompt_text(asked.prompt, metas, instruction=instruction_for("text2music"))
-    return text, lyrics_text(asked.sung, asked.vocal_language)
+class _Work:
+    """The two passes over a track."""
+
+    def __init__(self, encoder: Encoder, folder: Path, crop_s: float) -> None:
+        self.encoder, self.folder, self.crop_s = encoder, folder, crop_s
+        self.identity = encoder.model.identity
+
+    def heard(self, row: Mapping[str, Any], tasks: Sequence[str]) -> _Track:
+        """First pass: latents of everything that the track's variants need."""
+        track = _Track(row, variants_of(row, tasks))
+        wanted = {s for planned in track.planned for s in (planned.target, planned.source) if s}
+        for sound in sorted(wanted, key=repr):
+            path = self.folder / f"latents-{self._name(sound, row)}.safetensors"
+            _ensure(path, lambda sound=sound: {"latents": self.encoder.latents(sound)})  # type: ignore[misc]
+            track.latents[sound] = path
+        track.frames = min(_frames(path) for path in track.latents.values())
+        if track.frames < self.encoder.spec.patch_size:
+            raise TrainingError(f"{row['filename']} is too short: {track.frames} latent frames.")
+        return track
+
+    def read(self, track: _Track) -> Entry:
+        """Second pass: the encoded prompt of each variant."""
+        spec, row = self.encoder.spec, track.row
+        seconds = min(self.crop_s, track.frames / spec.frames_per_second)
+        variants = []
+        for planned in track.planned:
+            try:
+                text, lyrics = prompts_of(row, seconds, planned.task, planned.tracks)
+            except LuthierError as error:
+                raise TrainingError(f"its labels are not valid: {error}") from error
+            path = self.folder / f"conditions-{_digest(text, lyrics, self.identity)}.safetensors"
+            _ensure(path, lambda t=text, w=lyrics: self.encoder.conditions(t, w))  # type: ignore[misc]
+            source = track.latents[planned.source] if planned.source else None
+            variants.append(Variant(planned.task, track.latents[planned.target], source, path))
+        bar = _bar_frames(row, spec)
+        return Entry(row["keys"], row["caption"], track.frames, bar, tuple(variants))
+
+    def _name(self, sound: Sound, row: Mapping[str, Any]) -> str:
+        """What tells a sound from others: its files' contents, and the model."""
+        main = Path(row["filename"])
+        digests = []
+        for path in sound.files:
+            digest = sha256_of(path)
+            if path == main and digest != row["sha256"]:
+                raise PathError(f"{path} has changed since the data set was built: build it again.")
+            digests.append(digest)
+        codes = ["codes"] if sound.as_codes else []
+        return _digest(*sorted(digests), *codes, self.identity)
 
 
-def _entry(
-    row: Mapping[str, Any], model: MusicModel, folder: Path, identity: str, crop_s: float
-) -> Entry:
-    spec = model.spec
-    latents = folder / f"latents-{_digest(row['sha256'], identity)}.safetensors"
-    _ensure(latents, lambda: {"latents": _encode_track(row, model)})
-    with safe_open(latents, "pt") as file:
-        frames = int(file.get_slice("latents").get_shape()[0])
-    if frames < spec.patch_size:
-        raise TrainingError(f"{row['filename']} is too short: {frames} latent frames.")
-    seconds = min(crop_s, frames / spec.frames_per_second)
-    try:
-        text, lyrics = prompts_of(row, seconds)
-    except LuthierError as error:
-        raise TrainingError(f"its labels are not valid: {error}") from error
-    conditions = folder / f"conditions-{_digest(text, lyrics, identity)}.safetensors"
-    _ensure(conditions, lambda: _encode_prompt(model, text, lyrics))
-    return Entry(row["keys"], latents, conditions, frames, _bar_frames(row, spec))
-
-
-def _bpm(row: Mapping[str, Any]) -> float | None:
-    """The tempo of a row; None where it is not said (empty, 0 or no number)."""
-    bpm = row.get("bpm")
-    return float(bpm) if bpm and math.isfinite(bpm) else None
+def _frames(path: Path) -> int:
+    with safe_open(path, "pt") as file:
+        return int(file.get_slice("latents").get_shape()[0])
 
 
 def _bar_frames(row: Mapping[str, Any], spec: ModelSpec) -> float:
-    bpm, beats = _bpm(row), str(row.get("timesignature") or "").split("/")[0]
+    bpm, beats = bpm_of(row), str(row.get("timesignature") or "").split("/")[0]
     if bpm is None or not beats.isdigit() or int(beats) == 0:
         return 0.0
     return float(60.0 / bpm * int(beats) * spec.frames_per_second)
@@ -202,36 +254,6 @@ def _content(tensors: Mapping[str, Tensor]) -> str:
         total.update(f"{name}{tuple(tensors[name].shape)}".encode())
         total.update(tensors[name].numpy().tobytes())
     return total.hexdigest()
-
-
-def _encode_track(row: Mapping[str, Any], model: MusicModel) -> Tensor:
-    path = Path(row["filename"])
-    if sha256_of(path) != row["sha256"]:
-        raise PathError(f"{path} has changed since the data set was built: build it again.")
-    audio, _ = read_audio(path, sample_rate=model.spec.sample_rate, channels=2)
-    samples = torch.from_numpy(np.clip(audio, -1.0, 1.0))
-    return encode_audio(model.vae, samples, model.spec)
-
-
-def encode_audio(vae: Any, audio: Tensor, spec: ModelSpec) -> Tensor:
-    """Audio (2, n) → latents (T, C) on the CPU, in tiles, with T = the frames that are full."""
-    frames = audio.shape[1] // spec.hop_length
-    tile, overlap = (round(s * spec.frames_per_second) for s in (_TILE_S, _OVERLAP_S))
-    device = next(vae.parameters()).device
-    parts = []
-    with torch.no_grad():
-        for start in range(0, frames, tile):
-            first, last = max(0, start - overlap), min(frames, start + tile + overlap)
-            window = audio[None, :, first * spec.hop_length : last * spec.hop_length].to(device)
-            latents = vae.encode(window)[0].T.float().cpu()
-            parts.append(latents[start - first : min(start + tile, frames) - first])
-    return torch.cat(parts) if parts else torch.zeros(0, spec.latent_channels)
-
-
-def _encode_prompt(model: MusicModel, text: str, lyrics: str) -> dict[str, Tensor]:
-    with torch.no_grad():
-        states, mask = encode_conditions(model, [text], [lyrics])
-    return {"states": states[0].float().cpu(), "mask": mask[0].float().cpu()}
 
 
 def _digest(*parts: str) -> str:

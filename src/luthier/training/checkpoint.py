@@ -1,36 +1,40 @@
 """Checkpoints: a folder each, whole or absent, with all that an exact resume needs and no pickle.
 
-`epoch=E-step=N_lora/` holds the adapter in PEFT's format, `optimizer.safetensors` (both moments),
-`state.json` (step, configuration, what it was trained from, validation loss), `manifest.json`
-(sha256 of each file) and `run.json`. The learning rate, the place in the data and every random
-number follow from step and seed, so they need no saving.
+`epoch=E-step=N_lora/` holds the adapter in PEFT's format (of full fine-tuning the denoiser in
+diffusers'), `optimizer.safetensors` (its state; with a running mean also the weights themselves,
+for the adapter is the mean then), `state.json` (step, configuration, what it was trained from, how
+good it is), `manifest.json` (sha256 of each file) and `run.json`. The learning rate, the place in
+the data and every random number follow from step and seed, so they need no saving.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as serialised
-from torch import nn
 
 from luthier.errors import LuthierError, TrainingError
 from luthier.files import atomic_folder, read_json, write_json
 from luthier.music.model import verify_files, write_manifest
 from luthier.progress import Display
 from luthier.provenance import write_run
-from luthier.training.lora import copy_weights, read_adapter_weights, save_adapter
+from luthier.training.lora import copy_weights
+from luthier.training.optimizer import RunningMean, optimizer_tensors, put_back
+from luthier.training.trained import Parameters, read_trained, save_trained
 
 CHECKPOINTS = "checkpoints"  # the folder of them, in that of a run
 OPTIMIZER_NAME, STATE_NAME = "optimizer.safetensors", "state.json"
 _NAME = re.compile(r"epoch=(\d+)-step=(\d+)_lora")
-_MOMENTS = ("exp_avg", "exp_avg_sq")
+_WEIGHT = "weight@"  # before the name of a weight of which the adapter holds the running mean
+EVALUATION_NAME = "evaluation.json"  # what `luthier evaluate` may leave beside a checkpoint
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,8 @@ class State:
     origin: Origin
     validation_loss: float | None
     threads: int  # of torch: another number may round sums differently
+    loss: float | None = None  # mean of the last training steps
+    batches: int = 1  # in a step, over all processes
 
     @property
     def name(self) -> str:
@@ -69,23 +75,30 @@ class Checkpoint:
     state: State
 
 
-def save_checkpoint(
-    folder: Path,
-    state: State,
-    transformer: nn.Module,
-    optimizer: torch.optim.AdamW,
-    parameters: Sequence[tuple[str, nn.Parameter]],
-) -> Path:
+@dataclass(frozen=True)
+class Live:
+    """What of a running training goes into a checkpoint and comes back out of it."""
+
+    transformer: Any
+    parameters: Parameters
+    optimizer: torch.optim.Optimizer
+    mean: RunningMean
+
+
+def save_checkpoint(folder: Path, state: State, live: Live) -> Path:
     """Write one checkpoint below `folder`, atomically; return where."""
     path = folder / state.name
+    full = state.config.get("adapter") == "full"
     with atomic_folder(path) as temporary:
-        save_adapter(transformer, temporary, state.origin.model_name)
-        moments = {
-            f"{moment}.{name}": optimizer.state[parameter][moment].cpu().contiguous()
-            for name, parameter in parameters
-            for moment in _MOMENTS
-        }
-        (temporary / OPTIMIZER_NAME).write_bytes(serialised(moments))
+        with live.mean.in_use():
+            save_trained(live.transformer, temporary, state.origin.model_name, full=full)
+        tensors = optimizer_tensors(live.optimizer, live.parameters)
+        if live.mean.mean:
+            tensors |= {
+                _WEIGHT + name: parameter.detach().cpu().contiguous()
+                for name, parameter in live.parameters
+            }
+        (temporary / OPTIMIZER_NAME).write_bytes(serialised(tensors))
         write_json(temporary / STATE_NAME, asdict(state))
         write_manifest(temporary)
         write_run(
@@ -100,22 +113,18 @@ def save_checkpoint(
     return path
 
 
-def restore(
-    checkpoint: Checkpoint,
-    optimizer: torch.optim.AdamW,
-    parameters: list[tuple[str, nn.Parameter]],
-) -> None:
-    """Put a checkpoint's weights and moments back, exactly."""
-    copy_weights(parameters, read_adapter_weights(checkpoint.folder), checkpoint.folder)
-    moments = load_file(checkpoint.folder / OPTIMIZER_NAME)
-    for name, parameter in parameters:
-        optimizer.state[parameter] = {
-            "step": torch.tensor(float(checkpoint.state.step)),
-            **{
-                moment: moments[f"{moment}.{name}"].to(parameter.device).clone()
-                for moment in _MOMENTS
-            },
-        }
+def restore(checkpoint: Checkpoint, live: Live) -> None:
+    """Put a checkpoint's weights and optimiser state back, exactly."""
+    weights = read_trained(checkpoint.folder)
+    try:
+        saved = load_file(checkpoint.folder / OPTIMIZER_NAME)
+    except SafetensorError as error:
+        raise TrainingError(f"{checkpoint.folder / OPTIMIZER_NAME} is damaged: {error}") from error
+    live.mean.restart(weights)
+    raw = {k.removeprefix(_WEIGHT): v for k, v in saved.items() if k.startswith(_WEIGHT)}
+    copy_weights(live.parameters, raw or weights, checkpoint.folder)
+    moments = {name: value for name, value in saved.items() if not name.startswith(_WEIGHT)}
+    put_back(live.optimizer, live.parameters, moments)
 
 
 def find_checkpoints(folder: Path) -> list[Path]:
@@ -174,11 +183,14 @@ def checkpoint_at(folder: Path, step: int) -> Checkpoint:
     raise TrainingError(f"{folder} has no checkpoint of step {step}: there are {steps}.")
 
 
-def retire(folder: Path, keep: int) -> None:
-    """Delete all but the newest `keep` checkpoints and the one with the lowest validation loss."""
+def retire(folder: Path, keep: int, measure: str = "validation_loss") -> None:
+    """Delete all but the newest checkpoint and the `keep` best ones.
+
+    What was not measured comes after what was, the newer before the older.
+    """
     paths = find_checkpoints(folder)
-    losses = {path: loss for path in paths if (loss := _validation_loss(path)) is not None}
-    kept = {*paths[-keep:], *([min(losses, key=lambda p: losses[p])] if losses else [])}
+    ranked = sorted(paths, key=lambda path: _rank(path, measure))
+    kept = {*paths[-1:], *ranked[:keep]}
     for path in paths:
         if path not in kept:
             # Out of the way first: a process that dies here leaves no half checkpoint.
@@ -187,11 +199,10 @@ def retire(folder: Path, keep: int) -> None:
             shutil.rmtree(hidden, ignore_errors=True)
 
 
-def best_of(folder: Path) -> Path | None:
-    """The checkpoint with the lowest validation loss, where that was measured."""
-    paths = find_checkpoints(folder)
-    losses = {path: loss for path in paths if (loss := _validation_loss(path)) is not None}
-    return min(losses, key=lambda p: losses[p], default=None)
+def best_of(folder: Path, measure: str = "validation_loss") -> Path | None:
+    """The checkpoint with the lowest `measure`, where that was measured."""
+    measured = [path for path in find_checkpoints(folder) if _measured(path, measure) is not None]
+    return min(measured, key=lambda path: _rank(path, measure), default=None)
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -201,9 +212,15 @@ def remove_leftovers(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _validation_loss(path: Path) -> float | None:
+def _rank(path: Path, measure: str) -> tuple[float, int]:
+    value = _measured(path, measure)
+    return (float("inf") if value is None else value), -step_of(path)
+
+
+def _measured(path: Path, measure: str) -> float | None:
+    name = EVALUATION_NAME if measure == "fad_score" else STATE_NAME
     try:
-        loss = read_json(path / STATE_NAME)["validation_loss"]
+        value = read_json(path / name)[measure]
     except (LuthierError, KeyError, TypeError):
         return None
-    return float(loss) if loss is not None else None
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None

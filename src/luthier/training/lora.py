@@ -1,4 +1,6 @@
-"""LoRA adapters (Hu et al., 2021) by peft: put into a denoiser, saved and loaded as PEFT does."""
+"""Adapters by peft, put into a denoiser, saved and loaded as PEFT does: LoRA (Hu et al., 2021),
+rsLoRA (Kalajdzievski, 2023), DoRA (Liu et al., 2024) and LoKr (Yeh et al., 2023).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
+from peft import LoKrConfig, LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as serialised
@@ -21,12 +23,15 @@ from luthier.training.config import TrainConfig
 CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
 PREFIX = "base_model.model."  # what PeftModel calls the model that it wraps
+# Where diffusers' `load_lora_weights` looks, and what it calls the denoiser.
+PIPELINE_WEIGHTS_NAME, _PIPELINE_PREFIX = "pytorch_lora_weights.safetensors", "transformer."
 _ADAPTER = "default"
-_STRENGTH = ("r", "lora_alpha", "use_rslora", "target_modules")
+_STRENGTH = ("r", "lora_alpha", "use_rslora", "use_dora", "target_modules")
+_CONFIGS: dict[str, Any] = {"LORA": LoraConfig, "LOKR": LoKrConfig}
 
 
 class AdapterError(TrainingError):
-    """A LoRA adapter is missing, damaged, of a kind that is not supported, or of another model."""
+    """An adapter is missing, damaged, of a kind that is not supported, or of another model."""
 
     exit_code = 2
 
@@ -48,31 +53,53 @@ def add_adapter(transformer: nn.Module, config: TrainConfig) -> list[tuple[str, 
                 f"target_modules names {target!r}, but the denoiser has no such linear layer: "
                 f"it has {', '.join(known)}."
             )
-    lora = LoraConfig(
+    return _inject(transformer, _peft_config(config))
+
+
+def _peft_config(config: TrainConfig) -> Any:
+    if config.adapter == "lokr":
+        return LoKrConfig(
+            r=config.rank,
+            alpha=config.alpha,
+            rank_dropout=config.dropout,
+            decompose_factor=config.lokr_factor,
+            target_modules=list(config.modules),
+        )
+    return LoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,
         use_rslora=config.use_rslora,
+        use_dora=config.use_dora,
         lora_dropout=config.dropout,
         target_modules=list(config.modules),
         bias="none",
     )
-    return _inject(transformer, lora)
 
 
 def save_adapter(transformer: nn.Module, folder: Path, base_name: str) -> None:
     """Write `adapter_config.json` and `adapter_model.safetensors`, as `PeftModel` reads them.
 
-    diffusers reads the file as well: `transformer.load_lora_adapter(…, prefix="base_model.model")`.
+    A LoRA is written once more with diffusers' names: `AceStepPipeline.load_lora_weights(folder)`
+    looks for another file, and takes alpha for the rank unless the file says otherwise.
     """
-    config = transformer.peft_config[_ADAPTER].to_dict()  # type: ignore[union-attr,index]
-    config |= {"inference_mode": True, "base_model_name_or_path": base_name, "peft_type": "LORA"}
-    plain = {name: _plain(value) for name, value in sorted(config.items())}
-    state = get_peft_model_state_dict(transformer)
-    tensors = {PREFIX + name: t.detach().float().cpu().contiguous() for name, t in state.items()}
-    # Without these diffusers takes alpha for the rank, and the adapter has another strength.
-    settings = {PREFIX + name: plain[name] for name in _STRENGTH}
-    metadata = {"format": "pt", "lora_adapter_metadata": json.dumps(settings)}
-    (folder / WEIGHTS_NAME).write_bytes(serialised(tensors, metadata=metadata))
+    configs: Any = transformer.peft_config
+    config = configs[_ADAPTER]
+    kind = next(name for name, made in _CONFIGS.items() if isinstance(config, made))
+    values = config.to_dict()
+    values |= {"inference_mode": True, "base_model_name_or_path": base_name, "peft_type": kind}
+    plain = {name: _plain(value) for name, value in sorted(values.items())}
+    state = {
+        name: value.detach().float().cpu().contiguous()
+        for name, value in get_peft_model_state_dict(transformer).items()
+    }
+    files = {WEIGHTS_NAME: PREFIX}
+    if kind == "LORA":
+        files[PIPELINE_WEIGHTS_NAME] = _PIPELINE_PREFIX
+    for file, prefix in files.items():
+        settings = {prefix + name: plain[name] for name in _STRENGTH if name in plain}
+        metadata = {"format": "pt", "lora_adapter_metadata": json.dumps(settings)}
+        tensors = {prefix + name: value for name, value in state.items()}
+        (folder / file).write_bytes(serialised(tensors, metadata=metadata))
     write_json(folder / CONFIG_NAME, plain)
 
 
@@ -85,11 +112,10 @@ def load_adapter(transformer: nn.Module, folder: Path) -> list[tuple[str, nn.Par
     config = read_adapter_config(folder)
     weights = read_adapter_weights(folder)
     try:
-        lora = LoraConfig(
-            **{k: v for k, v in config.items() if k in LoraConfig.__dataclass_fields__}
-        )
-        lora.inference_mode = False
-        parameters = _inject(transformer, lora)
+        kind = _CONFIGS[config["peft_type"]]
+        known = {k: v for k, v in config.items() if k in kind.__dataclass_fields__}
+        made = kind(**known | {"inference_mode": False})
+        parameters = _inject(transformer, made)
     except (ValueError, TypeError) as error:
         raise AdapterError(f"{folder} cannot be put into this model: {error}") from error
     copy_weights(parameters, weights, folder)
@@ -115,16 +141,18 @@ def copy_weights(
 
 
 def read_adapter_config(folder: Path) -> dict[str, Any]:
-    """`adapter_config.json` of a LoRA adapter; `AdapterError` for anything else."""
+    """`adapter_config.json` of a LoRA or LoKr adapter; `AdapterError` for anything else."""
     if not folder.is_dir():
         raise AdapterError(f"the LoRA checkpoint {folder} does not exist, or is not a folder.")
     try:
         config = read_json(folder / CONFIG_NAME)
     except LuthierError as error:
         raise AdapterError(f"{folder} is not a LoRA adapter: {error}") from error
-    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+    if not isinstance(config, dict) or config.get("peft_type") not in _CONFIGS:
         kind = config.get("peft_type") if isinstance(config, dict) else None
-        raise AdapterError(f"{folder / CONFIG_NAME} is not of a LoRA adapter: peft_type is {kind}.")
+        raise AdapterError(
+            f"{folder / CONFIG_NAME} is not of a LoRA or LoKr adapter: peft_type is {kind}."
+        )
     return config
 
 
@@ -140,19 +168,23 @@ def read_adapter_weights(folder: Path) -> dict[str, Tensor]:
     for name, value in tensors.items():
         if not torch.isfinite(value).all():
             raise AdapterError(f"{path} holds values that are no numbers (NaN) in {name}.")
-    return {
-        name.removeprefix(PREFIX).replace(f".{_ADAPTER}.", "."): t for name, t in tensors.items()
-    }
+    return {_plain_name(name.removeprefix(PREFIX)): value for name, value in tensors.items()}
 
 
-def _inject(transformer: nn.Module, lora: LoraConfig) -> list[tuple[str, nn.Parameter]]:
+def _inject(transformer: nn.Module, config: Any) -> list[tuple[str, nn.Parameter]]:
     transformer.requires_grad_(False)
-    inject_adapter_in_model(lora, transformer, _ADAPTER)
-    return [
-        (name.replace(f".{_ADAPTER}.", "."), parameter)
-        for name, parameter in transformer.named_parameters()
-        if parameter.requires_grad
-    ]
+    inject_adapter_in_model(config, transformer, _ADAPTER)
+    found = [(_plain_name(n), p) for n, p in transformer.named_parameters() if p.requires_grad]
+    for _, parameter in found:
+        # peft takes the type of the frozen weights; small steps would be lost in half precision.
+        parameter.data = parameter.data.float()
+    return found
+
+
+def _plain_name(name: str) -> str:
+    """A tensor's name as PEFT stores it: without the adapter's, DoRA's magnitude without .weight"""
+    name = name.replace(f".{_ADAPTER}.", ".").removesuffix(f".{_ADAPTER}")
+    return name.removesuffix(".weight") if "lora_magnitude_vector" in name else name
 
 
 def _linears(module: nn.Module) -> Iterator[tuple[str, nn.Linear]]:

@@ -1,14 +1,16 @@
-"""Base model + LoRA adapter → a model of its own, in the same layout: it plays without adapter.
+"""Base model + adapters → a model of its own: it plays without adapter, in luthier and diffusers.
 
-W' = W + scale·B·A (Hu et al., 2021), with scale = alpha/rank, or alpha/√rank with rsLoRA
-(Kalajdzievski, 2023). The model is never instantiated: tensors go from file to file.
+W' = W + Σ what each adapter adds, computed in float32. The model is never instantiated: tensors go
+from file to file, so memory holds one layer's, however large the model is.
 """
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,260 +18,277 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from luthier.errors import LuthierError, ModelError, PathError, StorageError, TrainingError
-from luthier.files import atomic_folder, read_json, write_json, write_text
-from luthier.music.model import MANIFEST_NAME, verify_files, write_manifest
-from luthier.music.spec import SPEC_NAME, load_spec
+from luthier.errors import ModelError, PathError, StorageError, TrainingError
+from luthier.files import atomic_folder, read_json
+from luthier.music.checkpoints import ModelFolder, open_model
+from luthier.music.model import verify_model, write_manifest
 from luthier.progress import SILENT, Display
-from luthier.provenance import input_record, write_run
-from luthier.training.lora import AdapterError, read_adapter_config, read_adapter_weights
-from luthier.training.tensor_file import read_header, rewrite, type_of
+from luthier.training.lora import AdapterError
+from luthier.training.merge_adapters import Adapter, Weighted, open_adapter
+from luthier.training.merge_base import (
+    DENOISER,
+    Shard,
+    rest_of,
+    shards_of,
+    with_dtype,
+    write_index,
+    write_rest,
+)
+from luthier.training.merge_card import write_card, write_record
+from luthier.training.merge_check import Check, compare
+from luthier.training.tensor_file import Slot, write_tensors
 
-Storage = Literal["exact", "base"]
-_COMPONENT = "transformer"
-_NOT_COPIED = (MANIFEST_NAME, "run.json", "README.md")
+Storage = Literal["base", "exact"]
+_NAMED = 3  # how many tensors that do not fit are named
+_SPARE = 2**24  # bytes of disk for cards, configurations and manifest
 
 
 class MergeError(TrainingError):
-    """Writing the merged model failed, or it does not compute what base + adapter compute."""
+    """Writing the merged model failed, or it does not compute what base + adapters compute."""
 
     exit_code = 3
+
+
+@dataclass(frozen=True)
+class MergePlan:
+    """What a merge will do; everything was checked but the model's arithmetic."""
+
+    base: ModelFolder
+    adapters: tuple[Adapter, ...]
+    output_dir: Path
+    shards: tuple[Shard, ...]
+    storage: Storage
+    changed: frozenset[str]  # names of the weights that change
+    size_bytes: int
+    notes: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "base_model": str(self.base.folder),
+            "layout": self.base.layout,
+            "output_dir": str(self.output_dir),
+            "adapters": [adapter.as_dict() for adapter in self.adapters],
+            "storage": self.storage,
+            "merged_tensors": len(self.changed),
+            "tensors": sum(len(shard.slots) for shard in self.shards),
+            "size_bytes": self.size_bytes,
+            "notes": list(self.notes),
+        }
 
 
 @dataclass(frozen=True)
 class MergeReport:
     """What a merge did."""
 
-    output_dir: Path
-    merged_tensors: int
-    rank: int
-    scaling: float  # what B·A was multiplied by, `scale` included
+    plan: MergePlan
     size_bytes: int
-    max_abs_difference: float | None  # of the velocity against base + adapter; None: not verified
-    tolerance: float | None  # that difference allowed
+    rounded_away: int  # tensors of which rounding to the base's type took most of the change
+    check: Check | None  # None: not verified
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return asdict(self) | {"output_dir": str(self.output_dir)}
+        told = {"size_bytes": self.size_bytes, "rounded_away": self.rounded_away}
+        return self.plan.as_dict() | told | {"verify": self.check and asdict(self.check)}
 
 
-@dataclass(frozen=True)
-class Update:
-    """What is added to one weight: factor · B @ A."""
-
-    down: Tensor  # A (rank, inputs)
-    up: Tensor  # B (outputs, rank)
-    factor: float
-
-    def added_to(self, weight: Tensor) -> Tensor:
-        """The merged weight, computed in float32."""
-        return weight.float() + self.factor * (self.up.float() @ self.down.float())
+def plan_merge(
+    base_dir: Path,
+    adapters: Sequence[Weighted],
+    output_dir: Path,
+    *,
+    storage: Storage = "base",
+    overwrite: bool = False,
+) -> MergePlan:
+    """Check all that can be checked before writing; arguments and errors are those of `merge`."""
+    base = open_model(base_dir)
+    shards = shards_of(base)
+    if not adapters:
+        raise AdapterError("there is no adapter to merge.")
+    opened = tuple(open_adapter(adapter) for adapter in adapters)
+    for adapter in opened:
+        _check_fits(adapter, base, shards)
+    changed = frozenset(name for adapter in opened for name in adapter.changes)
+    if storage == "exact":
+        exact = dict.fromkeys(changed, "F32")
+        shards = [with_dtype(s, exact) if s.component == DENOISER else s for s in shards]
+    _refuse_output(output_dir, [base.folder, *(a.folder for a in opened)], overwrite)
+    size = sum(shard.size for shard in shards)
+    size += sum(path.stat().st_size for path in rest_of(base).values())
+    _refuse_disk(output_dir, size)
+    notes = tuple(note for adapter in opened if (note := _stranger(adapter, base)))
+    return MergePlan(base, opened, output_dir, tuple(shards), storage, changed, size, notes)
 
 
 def merge(
     base_dir: Path,
-    adapter_dir: Path,
+    adapters: Sequence[Weighted],
     output_dir: Path,
     *,
-    scale: float = 1.0,
+    storage: Storage = "base",
     verify: bool = False,
-    storage: Storage = "exact",
+    overwrite: bool = False,
     display: Display = SILENT,
 ) -> MergeReport:
     """Write the merged model folder, whole or not at all.
 
     Args:
-        base_dir: a model folder; checked against its manifest first.
-        adapter_dir: a PEFT LoRA adapter, e.g. a checkpoint of `train`.
-        output_dir: replaced when it is a model folder; anything else there is refused.
-        scale: strength of the adapter; 1 is as trained.
-        verify: load both and compare what they compute.
-        storage: "exact" keeps merged tensors in float32 where the base has half precision, so that
-            nothing of a fine adapter is rounded away; "base" stores them as the base does.
+        base_dir: a model folder in any layout that `open_model` knows; one with a manifest is
+            checked against it. The original layout of ACE-Step 1.5 becomes diffusers'.
+        adapters: PEFT adapters (LoRA, rsLoRA, DoRA, LoKr) or full checkpoints, with strengths.
+        output_dir: a new or empty folder.
+        storage: "base" keeps every tensor's type; "exact" keeps those that change in float32, so
+            that nothing of a fine adapter is rounded away.
+        verify: load base and result and compare what they compute; needs memory for the denoiser.
+        overwrite: replace `output_dir` where it is a merged model.
 
     Raises:
-        ModelError: the base model is missing or damaged (exit code 1).
-        AdapterError: the adapter is missing, damaged or of another model (2).
+        ModelError, PathError: the base model is missing or damaged (exit code 1).
+        AdapterError: an adapter is missing, damaged or of another model (2).
         MergeError: the result cannot be written, or differs too much (3).
     """
-    if not base_dir.is_dir():
-        raise ModelError(f"the base model {base_dir} does not exist, or is not a folder.")
-    spec = load_spec(base_dir)
-    verify_files(base_dir)
-    updates = read_updates(adapter_dir, scale)
-    _check_fits(updates, base_dir, adapter_dir)
-    _refuse_output(output_dir, base_dir, adapter_dir)
-    report: dict[str, Any] = {"max_abs_difference": None, "tolerance": None}
+    plan = plan_merge(base_dir, adapters, output_dir, storage=storage, overwrite=overwrite)
+    for note in plan.notes:
+        display.say(note)
+    verify_model(plan.base)
     try:
-        with atomic_folder(output_dir) as folder, display.task("merge", len(updates)) as task:
-            _copy_rest(base_dir, folder)
-            for shard in _shards(base_dir):
-                _merge_shard(shard, folder / _COMPONENT / shard.name, updates, storage)
-                task.advance(sum(1 for name in read_header(shard) if name in updates))
-            _settle_index(folder / _COMPONENT)
-            _write_card(folder / "README.md", output_dir.name, spec.name, adapter_dir, scale)
+        with atomic_folder(output_dir) as folder, display.task("merge", len(plan.shards)) as task:
+            write_rest(plan.base, folder)
+            writer = _Writer(plan)
+            for shard in plan.shards:
+                writer.write(shard, folder)
+                task.advance(note=f"{shard.component}/{shard.name}")
+            write_index(folder, plan.shards)
+            check = _verified(plan, folder) if verify else None
+            write_card(folder, plan.base, plan.adapters, output_dir.name, check)
             write_manifest(folder)
-            if verify:
-                from luthier.training.merge_check import compare
-
-                check = compare(base_dir, adapter_dir, folder, scale, storage)
-                report = {"max_abs_difference": check.difference, "tolerance": check.tolerance}
-                if not check.difference <= check.tolerance:
-                    raise MergeError(
-                        f"the merged model differs from base + adapter by {check.difference:.2g}, "
-                        f"more than {check.tolerance:.2g}: nothing was written."
-                    )
-            _write_record(folder, output_dir, base_dir, adapter_dir, scale, storage)
+            write_record(folder, plan.base, plan.adapters, plan.as_dict(), check)
             size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     except (StorageError, PathError) as error:
         raise MergeError(f"merging failed: {error}") from error
-    first = next(iter(updates.values()))
-    return MergeReport(
-        output_dir=output_dir,
-        merged_tensors=len(updates),
-        rank=max(update.down.shape[0] for update in updates.values()),
-        scaling=first.factor,
-        size_bytes=size,
-        **report,
-    )
+    return MergeReport(plan, size, writer.rounded_away, check)
 
 
-def read_updates(adapter_dir: Path, scale: float = 1.0) -> dict[str, Update]:
-    """What an adapter adds, by the name of the weight that it is added to."""
-    config = read_adapter_config(adapter_dir)
-    weights = read_adapter_weights(adapter_dir)
-    if config.get("use_dora"):
-        raise AdapterError(f"{adapter_dir} is a DoRA adapter: only LoRA and rsLoRA can be merged.")
-    updates = {}
-    for name in sorted(weights):
-        module, _, kind = name.partition(".lora_A.")
-        if not kind:
-            continue
-        up = weights.pop(f"{module}.lora_B.weight", None)
-        down = weights.pop(name)
-        if up is None or down.ndim != 2 or up.shape[1:] != down.shape[:1]:
-            raise AdapterError(f"{adapter_dir}: the two matrices of {module} do not go together.")
-        factor = scale * _scaling(config, module, down.shape[0])
-        updates[f"{module}.weight"] = Update(down, up, factor)
-    if weights or not updates:
-        found = f"it also holds {min(weights)}" if weights else "it holds no LoRA matrices"
-        raise AdapterError(f"{adapter_dir} cannot be merged: {found}.")
-    return updates
+class _Writer:
+    """Writes the shards of a plan, and counts what rounding swallowed."""
 
+    def __init__(self, plan: MergePlan) -> None:
+        self.plan = plan
+        self.rounded_away = 0
 
-def _scaling(config: Mapping[str, Any], module: str, rank: int) -> float:
-    patterns = config.get("alpha_pattern") or {}
-    named = [
-        value for key, value in patterns.items() if module == key or module.endswith("." + key)
-    ]
-    alpha = float(named[0] if named else config.get("lora_alpha", rank))
-    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+    def write(self, shard: Shard, folder: Path) -> None:
+        (folder / shard.component).mkdir(exist_ok=True)
+        change = self._merged if shard.component == DENOISER else _finite
+        write_tensors(folder / shard.component / shard.name, shard.slots, change)
 
-
-def _shards(base_dir: Path) -> list[Path]:
-    return sorted((base_dir / _COMPONENT).glob("*.safetensors"))
-
-
-def _check_fits(updates: Mapping[str, Update], base_dir: Path, adapter_dir: Path) -> None:
-    shapes: dict[str, tuple[int, ...]] = {}
-    for shard in _shards(base_dir):
-        for name, record in read_header(shard).items():
-            if type_of(record) is not None:
-                shapes[name] = tuple(record["shape"])
-    if not shapes:
-        raise ModelError(f"{base_dir / _COMPONENT} has no weights in safetensors.")
-    for name, update in updates.items():
-        wanted = (update.up.shape[0], update.down.shape[1])
-        if shapes.get(name) != wanted:
-            found = f"has the shape {shapes[name]}" if name in shapes else "does not exist"
-            raise AdapterError(
-                f"{adapter_dir} was made for another model: it changes {name} of shape {wanted}, "
-                f"which {found} in {base_dir}."
-            )
-
-
-def _refuse_output(output_dir: Path, *inputs: Path) -> None:
-    """Replacing a folder is only right where it is a model, and neither of those that are read."""
-    for source in inputs:
-        if output_dir.resolve() in (source.resolve(), *source.resolve().parents):
-            raise MergeError(f"{output_dir} holds {source}, which is read: choose another folder.")
-    foreign = output_dir.is_dir() and not (output_dir / SPEC_NAME).is_file()
-    if foreign and any(output_dir.iterdir()):
-        raise MergeError(
-            f"{output_dir} holds other files and would be replaced: choose an empty or new folder."
-        )
-
-
-def _copy_rest(base_dir: Path, folder: Path) -> None:
-    for path in sorted(p for p in base_dir.rglob("*") if p.is_file()):
-        place = path.relative_to(base_dir)
-        weights = place.parts[0] == _COMPONENT and path.suffix == ".safetensors"
-        if weights or place.as_posix() in _NOT_COPIED:
-            continue
-        (folder / place).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, folder / place)
-    (folder / _COMPONENT).mkdir(exist_ok=True)
-
-
-def _merge_shard(
-    source: Path, target: Path, updates: Mapping[str, Update], storage: Storage
-) -> None:
-    def change(name: str, value: Tensor) -> Tensor:
-        if name not in updates:
+    def _merged(self, slot: Slot, value: Tensor) -> Tensor:
+        _finite(slot, value)
+        changes = [a.changes[slot.name] for a in self.plan.adapters if slot.name in a.changes]
+        if not changes:
             return value
-        merged = updates[name].added_to(value)
-        if not torch.isfinite(merged).all():
-            raise MergeError(f"the merged {name} holds values that are no numbers (NaN).")
-        return merged
+        # Each adapter is relative to the base, not to what came before it.
+        weight = value.float()
+        total = changes[0].delta(weight)
+        for change in changes[1:]:
+            total += change.delta(weight)
+        stored = (weight + total).to(torch.float32 if slot.dtype == "F32" else value.dtype)
+        if not torch.isfinite(stored).all():
+            raise MergeError(
+                f"the merged {slot.name} is too large for {slot.dtype}: take less of the adapter, "
+                "or store what changes exactly (float32)."
+            )
+        lost = (stored.float() - weight).sub_(total)
+        self.rounded_away += bool(lost.norm() > total.norm() / 2)
+        return stored
 
-    def stored(name: str, kind: torch.dtype) -> torch.dtype:
-        return torch.float32 if name in updates and storage == "exact" else kind
 
-    rewrite(source, target, change, stored)
-
-
-def _settle_index(folder: Path) -> None:
-    """A sharded model's index says how many bytes there are: that may have changed."""
-    for path in folder.glob("*.index.json"):
-        index = read_json(path)
-        index["metadata"]["total_size"] = sum(
-            end - start
-            for shard in folder.glob("*.safetensors")
-            for start, end in (r["data_offsets"] for r in read_header(shard).values())
+def _finite(slot: Slot, value: Tensor) -> Tensor:
+    if not torch.isfinite(value).all():
+        raise ModelError(
+            f"the base model holds values that are no numbers (NaN or infinite) in {slot.name}: it "
+            "is damaged. Get it again."
         )
-        write_json(path, index)
+    return value
 
 
-def _write_card(path: Path, name: str, base: str, adapter_dir: Path, scale: float) -> None:
-    licences = ", ".join(_licences(adapter_dir)) or "not recorded"
-    write_text(
-        path,
-        f"# {name}\n\n"
-        f"The music model `{base}` with the LoRA adapter `{adapter_dir.name}` merged into its "
-        f"denoiser at strength {scale:g}.\n\n"
-        f"- licences of the music that the adapter was trained on: {licences}\n"
-        "- everything that it was made from, by sha256: `run.json`; `luthier trace` walks it back\n"
-        "\nPlay it:\n\n```\n"
-        f"luthier export {name} --out {name}-onnx\n"
-        f'luthier generate "calm piano" --model {name}-onnx --out song.wav\n```\n',
+def _verified(plan: MergePlan, folder: Path) -> Check:
+    check = compare(plan.base, plan.adapters, folder)
+    if not check.passed:
+        raise MergeError(f"{check.sentence} Nothing was written.")
+    return check
+
+
+def _check_fits(adapter: Adapter, base: ModelFolder, shards: Sequence[Shard]) -> None:
+    slots = {slot.name: slot for s in shards if s.component == DENOISER for slot in s.slots}
+    wrong = []
+    for name, change in adapter.changes.items():
+        found = tuple(slots[name].source.shape) if name in slots else None
+        if found != change.shape:
+            there = f"has the shape {found}" if found else "does not exist"
+            wrong.append(f"{name} of shape {change.shape} {there}")
+        elif adapter.method != "full" and slots[name].dtype not in ("F64", "F32", "F16", "BF16"):
+            raise ModelError(
+                f"{base.folder} is quantised: {name} is stored as {slots[name].dtype}. Merge into "
+                "the model that it was made from."
+            )
+    if wrong:
+        more = f", and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
+        raise AdapterError(
+            f"{adapter.folder} was made for another model than {base.folder}: in the latter, "
+            f"{'; '.join(wrong[:_NAMED])}{more}."
+        )
+
+
+def _stranger(adapter: Adapter, base: ModelFolder) -> str:
+    """A note where an adapter fits, but was trained on other weights, e.g. on base for turbo."""
+    if not adapter.model_identity or adapter.model_identity == base.identity:
+        return ""
+    return (
+        f"{adapter.folder} was trained on other weights ({adapter.model_name}) than those of "
+        f"{base.folder}: it fits, but may sound different."
     )
 
 
-def _write_record(
-    folder: Path, output: Path, base: Path, adapter: Path, scale: float, storage: Storage
-) -> None:
-    write_run(
-        folder,
-        stage="merge",
-        inputs=[input_record(base), input_record(adapter)],
-        config={"scale": scale, "storage": storage},
-        licences=[*_licences(base), *_licences(adapter)],
-        name=output.name,
-    )
+def _refuse_output(output_dir: Path, inputs: Sequence[Path], overwrite: bool) -> None:
+    output = output_dir.resolve()
+    for source in (path.resolve() for path in inputs):
+        if output == source or output in source.parents:
+            raise MergeError(f"{output_dir} holds {source}, which is read: choose another folder.")
+        if source in output.parents:
+            raise MergeError(f"{output_dir} lies in {source}, which is read: choose another place.")
+    if not output.exists():
+        return
+    if not output.is_dir():
+        raise MergeError(f"{output_dir} is a file, but a folder is needed there.")
+    if any(output.iterdir()) and not (overwrite and _is_merged(output)):
+        raise MergeError(
+            f"{output_dir} exists and is not empty: choose another folder"
+            + (" or --overwrite it." if _is_merged(output) else ".")
+        )
 
 
-def _licences(folder: Path) -> list[str]:
+def _is_merged(folder: Path) -> bool:
     try:
-        return list(read_json(folder / "run.json").get("licences", []))
-    except (LuthierError, AttributeError):
-        return []
+        return bool(read_json(folder / "run.json")["stage"] == "merge")
+    except (PathError, KeyError, TypeError):
+        return False
+
+
+def _refuse_disk(output_dir: Path, size: int) -> None:
+    place = output_dir.resolve()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not os.access(place, os.W_OK):
+        raise MergeError(f"{output_dir} cannot be written: {_why_not(place)}.")
+    free = shutil.disk_usage(place).free
+    if free < size + _SPARE:
+        raise MergeError(
+            f"the disk is full: the merged model needs {math.ceil(size / 1e6)} MB, but {place} has "
+            f"only {free // 10**6} MB free. Free some space, or choose another output folder."
+        )
+
+
+def _why_not(place: Path) -> str:
+    # Permission bits do not bind root: what root cannot write is read-only.
+    read_only = bool(os.statvfs(place).f_flag & os.ST_RDONLY)
+    return os.strerror(errno.EROFS if read_only else errno.EACCES)

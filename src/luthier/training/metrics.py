@@ -15,12 +15,16 @@ from luthier.files import make_folder, write_text
 class Metrics:
     """Appends rows to a file that first loses every row after `step`.
 
-    A row has: step, loss, learning_rate, gradient_norm (before clipping), seconds (it took) and, on
-    the steps that saved a checkpoint, validation_loss.
+    A row has: step, loss, learning_rate, gradient_norm (before clipping), seconds (it took),
+    samples_per_s, memory_gb (the most so far) and, on the steps that saved a checkpoint,
+    validation_loss. Of several processes one `writes`.
     """
 
-    def __init__(self, path: Path, step: int) -> None:
-        self.path = path
+    def __init__(self, path: Path, step: int, *, writes: bool = True) -> None:
+        self.path = path if writes else Path(os.devnull)
+        if not writes:
+            self._stream = self.path.open("ab", buffering=0)
+            return
         rows = [row for row in read_metrics(path) if row["step"] <= step]
         make_folder(path.parent)
         write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
@@ -40,7 +44,8 @@ class Metrics:
 
     def settle(self) -> None:
         """Wait until the rows are on the disk: a checkpoint must not be newer than its curve."""
-        os.fsync(self._stream.fileno())
+        if self.path != Path(os.devnull):
+            os.fsync(self._stream.fileno())
 
     def __enter__(self) -> Metrics:
         return self

@@ -1,0 +1,109 @@
+"""Training against a plain loop of diffusers + peft; and the full size, trained and merged.
+
+    python benchmarks/training.py [--steps 24] [--repeats 1]
+    python benchmarks/training.py --full-size [--folder DIR]
+
+Both sides have the same weights (ACE-Step's components with random weights, small), the same music,
+batches of the same size, as many steps and the same learning rate, and are processes of their own,
+in turns. The plain loop (training_peer.py) is what such scripts do: everything in memory, audio and
+prompts encoded in every step. Samples a second are counted over the steps and over the whole run,
+luthier's encoding included; the loss is that of both adapters on the same fixed noise. Writes
+results/training.json or results/training_full_size.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+# Nothing heavy here: Linux counts the parent's memory into a child's peak.
+from common import RESULTS, write_result
+
+HERE = Path(__file__).parent
+
+
+def child(script: str, *words: str) -> dict[str, Any]:
+    """Run a stage to its end: what it printed, and its peak memory."""
+    command = [sys.executable, str(HERE / script), *words]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ)
+    assert process.stdout is not None
+    said = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if status:
+        sys.exit(f"{' '.join(command)} failed with status {process.returncode}")
+    told: dict[str, Any] = json.loads(said.strip().splitlines()[-1])
+    return told | {"peak_rss_gb": round(usage.ru_maxrss * 1024 / 1e9, 3)}
+
+
+def paired(folder: Path, steps: int, repeats: int) -> dict[str, Any]:
+    """Both sides in turns, and the loss of their adapters."""
+    child("training_peer.py", "make", str(folder))
+    runs: dict[str, list[dict[str, Any]]] = {"luthier": [], "plain": []}
+    for repeat in range(repeats):
+        for side, found in runs.items():
+            out = folder / f"{side}-{repeat}"
+            found.append(child("training_peer.py", side, str(folder), str(out), str(steps)))
+            print(side, found[-1], file=sys.stderr)
+    adapters = {side: str(folder / f"{side}-0" / "adapter") for side in runs}
+    losses = child("training_peer.py", "judge", str(folder), *adapters.values())["losses"]
+
+    def ratio(name: str) -> float:
+        ours, theirs = (statistics.median(r[name] for r in runs[side]) for side in runs)
+        return round(ours / theirs, 3)
+
+    return {
+        "steps": steps,
+        "repeats": repeats,
+        "samples_per_s_ratio": ratio("samples_per_s"),
+        "samples_per_s_ratio_whole_run": ratio("samples_per_s_whole_run"),
+        "peak_memory_ratio": ratio("peak_rss_gb"),
+        "loss": dict(zip(("base", *runs), losses, strict=True)),
+        "runs": runs,
+    }
+
+
+def full_size(folder: Path) -> dict[str, Any]:
+    """Make, train and merge the full-size denoiser below `folder`, which is emptied of it again."""
+    free = shutil.disk_usage(folder).free
+    if free < 10e9:
+        sys.exit(f"{folder} has {free / 1e9:.1f} GB free: 10 GB are needed. Take --folder.")
+    place = Path(tempfile.mkdtemp(prefix="luthier-2b-", dir=folder))
+    try:
+        stages: dict[str, Any] = {}
+        for stage in ("make", "train", "merge"):
+            stages[stage] = child("training_full_size.py", stage, str(place))
+            print(stage, stages[stage], file=sys.stderr)
+        return stages
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def main() -> None:
+    """Run one of the two measurements and write its result."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=24, help="optimiser steps (default: 24)")
+    parser.add_argument("--repeats", type=int, default=1, help="runs of each side (default: 1)")
+    parser.add_argument("--full-size", action="store_true", help="2B: 10 GB of disk, 8 of memory")
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where to write")
+    args = parser.parse_args()
+    if args.full_size:
+        print(write_result(args.results, "training_full_size", full_size(args.folder)))
+        return
+    with tempfile.TemporaryDirectory(prefix="luthier-", dir=args.folder) as folder:
+        value = paired(Path(folder), args.steps, args.repeats)
+    print({name: value[name] for name in value if name != "runs"})
+    print(write_result(args.results, "training", value))
+
+
+if __name__ == "__main__":
+    main()
