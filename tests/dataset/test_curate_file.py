@@ -305,7 +305,7 @@ from luthier.dataset.curate_file import CurateJob, CurateSettings, curate_file
 row = curate_file(CurateJob(Path(sys.argv[1]), Path(sys.argv[2]), CurateSettings()))
 # Not ru_maxrss: that begins with what the parent had when it forked.
 kilobytes = int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
-print(json.dumps([row.status, row.notes, kilobytes / 1024]))
+print(json.dumps([row.status, row.notes, kilobytes * 1024 / 1e6]))
 """
 
 

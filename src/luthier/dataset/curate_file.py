@@ -31,7 +31,7 @@ Status = Literal["success", "skipped", "failed"]
 Floats = NDArray[np.float32]
 _MAX_CLIPPING, _MAX_SILENCE = 0.001, 0.5
 _NOTABLE_DC = 0.005
-_KEPT_BYTES = 96 << 20  # four minutes of stereo at 48 kHz; what is longer is decoded again
+_KEPT_BYTES = 72 << 20  # three minutes of stereo at 48 kHz; what is longer is decoded again
 
 
 class CurateSettings(BaseModel):
