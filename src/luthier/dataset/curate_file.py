@@ -177,7 +177,7 @@ def _hear(job: CurateJob) -> _Heard:
         preparation = _preparation(audio, settings)
         loudest = Loudest(settings.sample_rate)
         waveform = WaveformMeter(settings.sample_rate)
-        kept: list[Floats] | None = []
+        kept: list[Floats] | None = [] if _may_be_kept(audio, settings) else None
 
         def decoded() -> Iterator[Floats]:
             for block in audio.blocks(meter.block):
@@ -202,6 +202,16 @@ def _hear(job: CurateJob) -> _Heard:
         is_cut=preparation.is_cut,
         kept=kept,
     )
+
+
+def _may_be_kept(audio: AudioReader, settings: CurateSettings) -> bool:
+    """Whether the output fits, by the length that the file declares.
+
+    Without asking, long files would fill the memory first, and freed blocks seldom go back to the
+    system.
+    """
+    seconds = min(audio.declared_s or 0.0, settings.max_duration)
+    return seconds * settings.sample_rate * 2 * np.float32().itemsize <= _KEPT_BYTES
 
 
 def _preparation(audio: AudioReader, settings: CurateSettings) -> Preparation:
