@@ -72,13 +72,11 @@ def tiny_model(seed: int = 0, spec: ModelSpec = SPEC) -> MusicModel:
         return _build(spec)
 
 
-def _build(spec: ModelSpec) -> MusicModel:
-    channels = spec.latent_channels
-    tokenizer = tiny_tokenizer()
-    text_width = 24
-    text = Qwen3Config(
+def text_config(tokenizer: Tokenizer, width: int) -> Qwen3Config:
+    """Of a text encoder of two layers."""
+    return Qwen3Config(
         vocab_size=tokenizer.get_vocab_size(),
-        hidden_size=text_width,
+        hidden_size=width,
         intermediate_size=48,
         num_hidden_layers=2,
         num_attention_heads=2,
@@ -86,6 +84,13 @@ def _build(spec: ModelSpec) -> MusicModel:
         head_dim=12,
         max_position_embeddings=4096,
     )
+
+
+def _build(spec: ModelSpec) -> MusicModel:
+    channels = spec.latent_channels
+    tokenizer = tiny_tokenizer()
+    text_width = 24
+    text = text_config(tokenizer, text_width)
     pooling = {"pool_window_size": spec.pool_window, "audio_acoustic_hidden_dim": channels}
     encoder = ace.AceStepConditionEncoder(
         **_SHAPE,

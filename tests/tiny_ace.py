@@ -10,12 +10,11 @@ from diffusers import AceStepPipeline, AceStepTransformer1DModel, AutoencoderOob
 from diffusers.pipelines.ace_step import modeling_ace_step as ace
 from diffusers.schedulers import FlowMatchEulerDiscreteScheduler
 from safetensors.torch import save_file
-from tokenizers import Tokenizer
-from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3Model
+from transformers import PreTrainedTokenizerFast, Qwen3Model
 
 from luthier.files import make_folder, write_json
 from luthier.music.original_layout import original_name
-from tiny import tiny_tokenizer
+from tiny import text_config, tiny_tokenizer
 
 CHANNELS, TEXT = 8, 24
 _ENCODER = {
@@ -60,7 +59,7 @@ def parts(*, turbo: bool, xl: bool = False, seed: int = 0) -> dict[str, Any]:
             "audio_token_detokenizer": ace.AceStepAudioTokenDetokenizer(
                 **_ENCODER, **_SAME, **pooling
             ),
-            "text_encoder": Qwen3Model(_text_config(tokenizer)),
+            "text_encoder": Qwen3Model(text_config(tokenizer, TEXT)),
             "vae": AutoencoderOobleck(
                 encoder_hidden_size=2 * CHANNELS,
                 downsampling_ratios=[2, 4, 4, 4],
@@ -78,19 +77,6 @@ def parts(*, turbo: bool, xl: bool = False, seed: int = 0) -> dict[str, Any]:
     for name in ("transformer", "condition_encoder", "audio_tokenizer", "vae"):
         made[name].eval()
     return made
-
-
-def _text_config(tokenizer: Tokenizer) -> Qwen3Config:
-    return Qwen3Config(
-        vocab_size=tokenizer.get_vocab_size(),
-        hidden_size=TEXT,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=12,
-        max_position_embeddings=4096,
-    )
 
 
 def write_diffusers(folder: Path, made: dict[str, Any]) -> Path:

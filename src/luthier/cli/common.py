@@ -1,16 +1,21 @@
-"""What every sub-command shares: the common flags, the display that fits them, and how a result is
-printed.
+"""What every command shares: the common flags, the display that fits them, how a result is printed,
+and how a failure is told.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from luthier.errors import LuthierError
 from luthier.progress import Display
+
+INTERRUPTED_EXIT = 130
 
 # dest -> flag, short flag, help: the same for every command and every script.
 SWITCHES = {
@@ -63,3 +68,40 @@ def emit(args: argparse.Namespace, value: dict[str, Any], text: str) -> None:
     elif not args.quiet:
         print(text)
     sys.stdout.flush()
+
+
+def run_guarded(
+    run: Callable[[argparse.Namespace], int],
+    args: argparse.Namespace,
+    program: str,
+    exit_code: Callable[[LuthierError], int] = lambda error: error.exit_code,
+) -> int:
+    """Run a command's work; return its exit code. Errors that luthier knows become one sentence.
+
+    Args:
+        run: does the work and returns the exit code.
+        args: with the common flags.
+        program: what the user called, for the sentence.
+        exit_code: the code for an error, where it is not the error's own.
+    """
+    try:
+        return run(args)
+    except LuthierError as error:
+        if args.verbose:
+            traceback.print_exception(error)
+        report_error(program, error, as_json=args.json)
+        return exit_code(error)
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{program}: stopped.\n")
+        return INTERRUPTED_EXIT
+    except BrokenPipeError:
+        # The reader of our output has gone (`luthier … | head`): nothing is left to say.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def report_error(program: str, error: LuthierError, *, as_json: bool) -> None:
+    """Say an error: a sentence on standard error, and with --json an object on standard output."""
+    if as_json:
+        sys.stdout.write(json.dumps(error.to_json()) + "\n")
+    sys.stderr.write(f"{program}: {error}\n")

@@ -9,14 +9,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
-import os
 import sys
-import traceback
 from collections.abc import Sequence
 
 from luthier import __version__
-from luthier.errors import LuthierError
 
 # verb -> one line for the overview; the module is luthier.cli.<verb>.
 COMMANDS = {
@@ -33,7 +29,7 @@ COMMANDS = {
     "generate": "play it: a prompt → a WAV",
     "trace": "where a result came from",
 }
-_USAGE_EXIT, _INTERRUPTED_EXIT = 2, 130
+_USAGE_EXIT = 2
 
 
 def _overview() -> str:
@@ -77,20 +73,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"luthier: there is no command '{verb}'.{hint}\n")
         return _USAGE_EXIT
     args = build_parser(verb).parse_args(words[1:])
-    try:
-        code: int = args.run(args)
-    except LuthierError as error:
-        if args.verbose:
-            traceback.print_exception(error)
-        if args.json:
-            sys.stdout.write(json.dumps(error.to_json()) + "\n")
-        sys.stderr.write(f"luthier: {error}\n")
-        return error.exit_code
-    except KeyboardInterrupt:
-        sys.stderr.write("luthier: stopped.\n")
-        return _INTERRUPTED_EXIT
-    except BrokenPipeError:
-        # The reader of our output has gone (`luthier … | head`): nothing is left to say.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    return code
+    from luthier.cli.common import run_guarded
+
+    return run_guarded(args.run, args, "luthier")

@@ -16,9 +16,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from luthier.audio.keynames import parse_key
+from luthier.dataset.captions import SEPARATOR
 from luthier.dataset.json_places import Document, model_problems, raise_problems, read_document
 from luthier.dataset.prompts import INSTRUMENTAL
-from luthier.dataset.v1_rules import LANGUAGES, SEPARATOR
+from luthier.dataset.v1_rules import LANGUAGES
 from luthier.errors import DatasetError, RequestError
 from luthier.files import write_json
 

@@ -11,13 +11,13 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from luthier.audio.keynames import parse_key
-from luthier.dataset.captions import MAX_CAPTION
+from luthier.dataset.captions import MAX_CAPTION, SEPARATOR
 from luthier.dataset.json_places import model_problems, raise_problems, read_document
 from luthier.dataset.prompts import INSTRUMENTAL, MAPPING_NAME, load_mapping
 from luthier.dataset.sources import SOURCES_NAME, SourceRecord, load_sources, record_of
 from luthier.dataset.styles import DEFAULT_STYLE
 from luthier.dataset.tracks import measure_music
-from luthier.dataset.v1_rules import LANGUAGES, SEPARATOR, tag_problems
+from luthier.dataset.v1_rules import LANGUAGES, tag_problems
 from luthier.errors import DatasetError, PathError, RequestError
 from luthier.files import existing_folder, sha256_of
 from luthier.progress import SILENT, Display

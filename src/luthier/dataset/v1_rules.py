@@ -11,9 +11,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from luthier.dataset.captions import MAX_CAPTION
+from luthier.dataset.captions import MAX_CAPTION, SEPARATOR
 
-SEPARATOR = ", "
 _OF_V1 = "en de fr es it pt pl tr ru cs nl ar zh ja hu ko hi"  # those of its tokenizer
 _OF_1_5 = (
     "ar az bg bn ca cs da de el en es fa fi fr he hi hr ht hu id is it ja ko la lt ms ne nl no pa "

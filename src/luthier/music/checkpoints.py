@@ -220,7 +220,7 @@ def _derived_spec(model: ModelFolder) -> ModelSpec:
 
 def _silence_frames(model: ModelFolder) -> int:
     if model.layout == "original":
-        return int(_silence(model.folder).shape[1])
+        return int(original_silence(model.folder).shape[1])
     for path in model.weight_files("condition_encoder"):
         with safe_open(path, "pt") as file:
             if "silence_latent" in file.keys():  # noqa: SIM118
@@ -231,7 +231,7 @@ def _silence_frames(model: ModelFolder) -> int:
     )
 
 
-def _silence(folder: Path) -> Tensor:
+def original_silence(folder: Path) -> Tensor:
     """The latent of silence (1, frames, C) of an original checkpoint, which stores it across."""
     path = folder / _SILENCE
     if not path.is_file():
@@ -254,7 +254,7 @@ def _from_original(model: ModelFolder, name: str, dtype: torch.dtype) -> Any:
                 if place is not None and place[0] == name:
                     state[place[1]] = file.get_tensor(key).to(dtype)
     if name == "condition_encoder":
-        state["silence_latent"] = _silence(model.folder).to(dtype)
+        state["silence_latent"] = original_silence(model.folder).to(dtype)
     # The tokenizer computes buffers when it is made; the others take their tensors as they are.
     with torch.device("cpu" if name == "audio_tokenizer" else "meta"):
         module = kind.from_config(config)

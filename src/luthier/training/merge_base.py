@@ -15,7 +15,7 @@ from typing import Any
 
 from luthier.errors import LuthierError, ModelError
 from luthier.files import make_folder, read_json, write_json
-from luthier.music.checkpoints import CLASSES, MANIFEST_NAME, ModelFolder, _silence
+from luthier.music.checkpoints import CLASSES, MANIFEST_NAME, ModelFolder, original_silence
 from luthier.music.original_layout import diffusers_name
 from luthier.training.tensor_file import Slot, read_header, type_name
 
@@ -168,7 +168,7 @@ def _converted(base: ModelFolder) -> Iterator[Shard]:
                 slots.setdefault(place[0], []).append(Slot(place[1], record.dtype, record))
         for component, own in slots.items():
             parts[component].append(own)
-    silence = _silence(base.folder)
+    silence = original_silence(base.folder)
     for component, files in parts.items():
         if not files:
             raise ModelError(f"{base.folder} holds no tensors of the {component}.")

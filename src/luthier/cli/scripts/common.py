@@ -7,19 +7,17 @@ exits 1 here (argparse's own 2 would read as "some files failed").
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from luthier import __version__
-from luthier.cli.common import CommandParser, add_common_arguments
+from luthier.cli.common import CommandParser, add_common_arguments, report_error, run_guarded
 from luthier.errors import LicenceError, LuthierError, RequestError
 
-FATAL_EXIT, LICENCE_EXIT, INTERRUPTED_EXIT = 1, 3, 130
+FATAL_EXIT, LICENCE_EXIT = 1, 3
 # Where things lie unless a flag says otherwise: variable -> default.
 FOLDERS = {
     "LOFI_DATA_DIR": "./data",
@@ -53,7 +51,7 @@ class ScriptParser(CommandParser):
         try:
             found = super().parse_args(words, namespace)
         except RequestError as error:
-            _report(self.prog, error, as_json="--json" in words)
+            report_error(self.prog, error, as_json="--json" in words)
             raise SystemExit(FATAL_EXIT) from None
         found.program = self.prog
         return found
@@ -90,23 +88,4 @@ def run_script(
         args: from `ScriptParser.parse_args`.
         exit_code: the contract's code for an error, where a script has codes of its own.
     """
-    try:
-        return run(args)
-    except LuthierError as error:
-        if args.verbose:
-            traceback.print_exception(error)
-        _report(args.program, error, as_json=args.json)
-        return exit_code(error)
-    except KeyboardInterrupt:
-        sys.stderr.write(f"{args.program}: stopped.\n")
-        return INTERRUPTED_EXIT
-    except BrokenPipeError:
-        # The reader of our output has gone (`script … | head`): nothing is left to say.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-
-
-def _report(program: str, error: LuthierError, *, as_json: bool) -> None:
-    if as_json:
-        sys.stdout.write(json.dumps(error.to_json()) + "\n")
-    sys.stderr.write(f"{program}: {error}\n")
+    return run_guarded(run, args, args.program, exit_code)
