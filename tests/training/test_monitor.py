@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -97,10 +98,8 @@ def test_a_loss_that_leaves_all_it_was_stops_with_advice(
 
 
 def test_the_course_is_judged_by_its_mean() -> None:
-    from collections import deque
-
     made = trainer.Trainer.__new__(trainer.Trainer)
-    made.losses, made._lowest = deque(maxlen=20), float("inf")
+    made.losses, made._first, made._lowest = deque(maxlen=20), None, float("inf")
     made._diverged = lambda what, rate: what  # type: ignore[method-assign]
     made.config, made.step, made.peak = TrainConfig(), 50, 1e-4
     for loss in [0.5, 9.0] * 30:  # noisy, but on its way nowhere
@@ -108,6 +107,20 @@ def test_the_course_is_judged_by_its_mean() -> None:
         made._check_course()
     made.losses.extend([25.0] * 20)
     with pytest.raises(TrainingError, match=r"has risen to 25, 5\.\d times its lowest"):
+        made._check_course()
+
+
+def test_near_zero_a_mean_may_waver() -> None:
+    """Four tracks by heart: the loss falls a hundredfold, and wavers by many times what is left."""
+    made = trainer.Trainer.__new__(trainer.Trainer)
+    made.losses, made._first, made._lowest = deque(maxlen=20), None, float("inf")
+    made._diverged = lambda what, rate: what  # type: ignore[method-assign]
+    made.config, made.step, made.peak = TrainConfig(), 50, 1e-4
+    for loss in [0.6, 0.006, 0.06]:
+        made.losses.extend([loss] * 20)
+        made._check_course()
+    made.losses.extend([0.4] * 20)
+    with pytest.raises(TrainingError, match=r"has risen to 0\.4"):
         made._check_course()
 
 

@@ -52,7 +52,8 @@ from luthier.training.stopping import StopRequest, stop_requests
 from luthier.training.trained import prepare
 
 _SMOOTHED = 20  # steps that a reported loss is the mean of
-_DIVERGED = 4.0  # times the lowest such mean: then the run is lost
+_DIVERGED = 4.0  # times the lowest such mean, and
+_LOST = 0.5  # of the first such mean: then what was learned is lost. Near zero a mean only wavers
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,7 @@ class Trainer:
         self.step = 0
         self.validation_loss: float | None = None
         self.losses: deque[float] = deque(maxlen=_SMOOTHED)
+        self._first: float | None = None
         self._lowest = math.inf
         self._agreed_to_stop = False
 
@@ -243,8 +245,9 @@ class Trainer:
         mean = self._mean_loss
         if mean is None or len(self.losses) < _SMOOTHED:
             return
+        self._first = self._first or mean
         self._lowest = min(self._lowest, mean)
-        if mean > _DIVERGED * self._lowest:
+        if mean > max(_DIVERGED * self._lowest, _LOST * self._first):
             what = f"has risen to {mean:.3g}, {mean / self._lowest:.1f} times its lowest"
             raise TrainingError(self._diverged(what, rate_at(self.step, self.config, self.peak)))
 
