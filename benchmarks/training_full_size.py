@@ -47,6 +47,7 @@ def train(folder: Path) -> dict[str, Any]:
     from luthier.training.checkpoint import Origin
     from luthier.training.config import config_from
     from luthier.training.metrics import read_metrics
+    from luthier.training.shards import entries_of
     from luthier.training.trainer import Material, Trainer
 
     spec = ModelSpec(
@@ -63,12 +64,11 @@ def train(folder: Path) -> dict[str, Any]:
         default_shift=1.0,
         default_guidance=7.0,
     )
-    features = make_folder(folder / "features")
-    latents, conditions = features / "latents.safetensors", features / "conditions.safetensors"
-    save_file({"latents": torch.randn(FRAMES, CHANNELS)}, latents)
-    states = {"states": torch.randn(TOKENS, WIDTH), "mask": torch.ones(TOKENS)}
-    save_file(states, conditions)
-    entry = Entry("random", "", FRAMES, 0.0, (Variant("text2music", latents, None, conditions),))
+    shard = make_folder(folder / "features") / "random.safetensors"
+    latents, states = torch.randn(FRAMES, CHANNELS), torch.randn(TOKENS, WIDTH)
+    save_file({"x/latents": latents, "x/states": states, "x/mask": torch.ones(TOKENS)}, shard)
+    stored = entries_of(shard)["x"]
+    entry = Entry("random", "", FRAMES, 0.0, (Variant("text2music", stored, None, stored),))
     settings: dict[str, Any] = {"rank": 16, "batch_size": 1, "crop_s": 10, "precision": "bf16"}
     settings |= {"max_steps": STEPS, "save_every": STEPS, "samples": 0, "tensorboard": False}
     started = time.perf_counter()

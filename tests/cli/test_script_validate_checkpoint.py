@@ -84,6 +84,24 @@ def test_without_generate_samples_nothing_is_kept(
     assert sorted(tiny_run().rglob("*.wav")) == before
 
 
+def test_prompts_that_are_asked_for_are_played_though_other_clips_lie_there(
+    flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = shutil.copytree(checkpoint(2), tmp_path / checkpoint(2).name)
+    assert main(["--checkpoint", str(path), *flags]) == 0
+    earlier = sorted((tmp_path / "samples").iterdir())
+    other = tmp_path / "other.txt"
+    other.write_text("slow rain\nquick rain")
+    capsys.readouterr()
+    kept = ["--sample-output-dir", str(tmp_path / "samples")]
+    words = ["--checkpoint", str(path), "--validation-set", str(validation_set()), *kept, *QUICK]
+    assert main([*words, "--json"]) == 0
+    assert told(capsys)["samples_generated"] == 3  # the earlier ones
+    assert main([*words, "--json", "--prompts-file", str(other)]) == 0
+    assert told(capsys)["samples_generated"] == 2
+    assert sorted((tmp_path / "samples").iterdir()) == earlier
+
+
 def test_compare_ranks_and_names_the_best(
     flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

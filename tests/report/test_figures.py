@@ -127,6 +127,14 @@ def test_a_flat_loss_is_drawn(loss: float) -> None:
     ET.fromstring(loss_svg([(1, loss), (2, loss)]))
 
 
+def test_few_values_are_points_and_steps_are_whole_numbers() -> None:
+    text = loss_svg([(20, 0.8), (21, 0.7)], size=(360, 190))
+    assert text.count('class="point"') == 2
+    assert ">step 20</text>" in text
+    assert ">20.5</text>" not in text
+    assert 'class="point"' not in loss_svg([(i, 1.0 / i) for i in range(1, 60)])
+
+
 def test_a_spike_does_not_flatten_the_curve() -> None:
     losses = [1.0 - i / 400 for i in range(400)]
     losses[50] = 1e6

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from luthier.audio.decode import read_audio
 from luthier.errors import PathError
+from luthier.report.document import fill
 from luthier.report.page import (
     Command,
     ReportPage,
@@ -19,7 +21,6 @@ from luthier.report.page import (
     Stage,
     Table,
     duration_text,
-    fill,
     render,
     write_report,
 )
@@ -147,6 +148,22 @@ def test_players_have_names_and_pictures_have_words(page: ReportPage) -> None:
     assert {
         a["aria-labelledby"] for _, a in parsed.elements if a.get("aria-labelledby")
     } <= identities
+
+
+def test_the_moment_is_kept_only_between_versions_of_one_piece() -> None:
+    pair = (clip("Base"), clip("Adapter"))
+    for group, offered in (
+        (ClipGroup("A prompt", "", pair), 1),
+        (ClipGroup("Real tracks", "", pair, alike=False), 0),
+        (ClipGroup("Alone", "", pair[:1]), 0),
+    ):
+        assert len(Parsed(render(ReportPage("T", "L", groups=(group,)))).all("input")) == offered
+
+
+def test_measures_can_come_before_the_clips(page: ReportPage) -> None:
+    for first, ids in ((False, ["listen", "measures"]), (True, ["measures", "listen"])):
+        sections = Parsed(render(replace(page, measures_first=first))).all("section")
+        assert [s["id"] for s in sections if s.get("id") in ids] == ids
 
 
 def test_all_text_is_escaped() -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 from helpers_features import constants_of, features
-from safetensors.torch import load_file
 
 from luthier.training.batches import (
     Constants,
@@ -53,7 +52,7 @@ def test_every_track_comes_once_in_a_pass(
 ) -> None:
     entries, constants = material
     settings = config(batch_size=2, crop_start="first", crop_s=0.5)
-    starts = {tuple(load_file(e.variants[0].target)["latents"][0].tolist()): e.key for e in entries}
+    starts = {tuple(e.variants[0].target.read("latents")[0].tolist()): e.key for e in entries}
     seen: Counter[str] = Counter()
     for step in range(9):  # 18 crops: six passes over three tracks
         batch = training_example(entries, constants, settings, step).batch
@@ -65,7 +64,7 @@ def test_every_track_comes_once_in_a_pass(
 def test_crops_begin_on_bar_lines(material: tuple[list[Entry], Constants], config: Make) -> None:
     entries, constants = material
     long = [max(entries, key=lambda e: e.frames)]  # five seconds: bars at 0, 100, 200
-    latents = load_file(long[0].variants[0].target)["latents"]
+    latents = long[0].variants[0].target.read("latents")
     found = set()
     for step in range(20):
         batch = training_example(long, constants, config(batch_size=1), step).batch

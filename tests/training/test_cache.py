@@ -1,31 +1,52 @@
 from __future__ import annotations
 
-import os
+import contextlib
+import io
 import shutil
-import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from helpers_features import features
-from safetensors.torch import load_file
 
 from luthier.audio.decode import read_audio
-from luthier.dataset.build import load_rows
+from luthier.dataset.build import BuildSettings, build_dataset, load_rows
 from luthier.errors import TrainingError
 from luthier.music.denoiser import encode_conditions
 from luthier.music.model import MusicModel
 from luthier.progress import Display
 from luthier.training.cache import Entry
-from luthier.training.encode import encode_audio
+from luthier.training.encode import Encoder, encode_audio
+from luthier.training.shards import Stored
 from luthier.training.variants import prompts_of
 from tiny import SPEC, make_tiny_model, tiny_model
+from tiny_tracks import TRACKS, make_dataset, write_tracks
+
+SPLITS = ("train", "validation")
 
 
 @pytest.fixture(scope="module")
 def model() -> MusicModel:
     return tiny_model()  # the weights of `model_dir`
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What encoders were asked for; they answer as ever."""
+    asked: list[str] = []
+
+    def listen(name: str, real: Any) -> None:
+        def listening(self: Encoder, *args: Any) -> Any:
+            asked.append(name)
+            return real(self, *args)
+
+        monkeypatch.setattr(Encoder, name, listening)
+
+    listen("latents", Encoder.latents)
+    listen("conditions", Encoder.conditions)
+    return asked
 
 
 def test_entries_are_what_the_model_makes(
@@ -43,10 +64,10 @@ def test_entries_are_what_the_model_makes(
         with torch.no_grad():
             expected = model.vae.encode(whole)[0].T
             states, mask = encode_conditions(model, *([text] for text in prompts_of(row, 1.0)))
-        torch.testing.assert_close(load_file(entry.variants[0].target)["latents"], expected)
-        saved = load_file(entry.variants[0].conditions)
-        torch.testing.assert_close(saved["states"], states[0])
-        assert torch.equal(saved["mask"], mask[0])
+        variant = entry.variants[0]
+        torch.testing.assert_close(variant.target.read("latents"), expected)
+        torch.testing.assert_close(variant.conditions.read("states"), states[0])
+        assert torch.equal(variant.conditions.read("mask"), mask[0])
 
 
 def test_the_prompt_is_that_of_a_request() -> None:
@@ -83,20 +104,14 @@ def test_tiles_do_not_show(model: MusicModel) -> None:
     assert encode_audio(model.vae, audio[:, :10], SPEC).shape == (0, SPEC.latent_channels)
 
 
-def test_what_is_whole_stays_and_what_is_torn_is_made_again(
-    dataset_dir: Path, model_dir: Path, tmp_path: Path
+def test_what_is_there_is_not_encoded_again(
+    dataset_dir: Path, model_dir: Path, tmp_path: Path, encoded: list[str]
 ) -> None:
-    entries = features(dataset_dir, model_dir, tmp_path)
-    contents = {path: path.read_bytes() for path in tmp_path.glob("*.safetensors")}
-    for path in contents:
-        os.utime(path, (1, 1))
-    torn, altered = entries[0].variants[0].target, entries[1].variants[0].conditions
-    torn.write_bytes(contents[torn][:-7])
-    altered.write_bytes(contents[altered][:-1] + bytes([contents[altered][-1] ^ 1]))
-    features(dataset_dir, model_dir, tmp_path)
-    assert {path: path.read_bytes() for path in tmp_path.glob("*.safetensors")} == contents
-    young = {path for path in contents if path.stat().st_mtime > time.time() - 600}
-    assert young == {torn, altered}
+    first = features(dataset_dir, model_dir, tmp_path)
+    assert sorted(encoded) == ["conditions"] * 3 + ["latents"] * 3
+    encoded.clear()
+    assert features(dataset_dir, model_dir, tmp_path) == first
+    assert encoded == []
 
 
 def test_other_prompts_share_latents_and_another_model_shares_nothing(
@@ -107,19 +122,53 @@ def test_other_prompts_share_latents_and_another_model_shares_nothing(
     longer = features(dataset_dir, model_dir, tmp_path, crop_s=2.0)
     other = features(dataset_dir, other_model, tmp_path)
 
-    def files(entries: list[Entry], kind: str) -> set[Path]:
+    def places(entries: list[Entry], kind: str) -> set[Stored]:
         return {getattr(v, kind) for entry in entries for v in entry.variants}
 
-    assert files(first, "target") == files(longer, "target")
-    assert not files(first, "conditions") & files(longer, "conditions")
-    assert not files(first, "target") & files(other, "target")
+    assert places(first, "target") == places(longer, "target")
+    assert not places(first, "conditions") & places(longer, "conditions")
+    assert not places(first, "target") & places(other, "target")
+
+
+def test_a_model_with_the_same_autoencoder_shares_latents(
+    dataset_dir: Path, model_dir: Path, tmp_path: Path, encoded: list[str]
+) -> None:
+    """A merged model, say: encoding audio is what takes long."""
+    shutil.copytree(model_dir, tmp_path / "merged")
+    manifest = tmp_path / "merged" / "manifest.json"
+    manifest.write_text(manifest.read_text() + " ")
+    features(dataset_dir, model_dir, tmp_path / "cache")
+    encoded.clear()
+    features(dataset_dir, tmp_path / "merged", tmp_path / "cache")
+    assert encoded == ["conditions"] * 3
+
+
+def test_a_data_set_that_changed_is_noticed(
+    model_dir: Path, tmp_path: Path, encoded: list[str]
+) -> None:
+    dataset = make_dataset(tmp_path)
+    before = features(dataset, model_dir, tmp_path / "cache")
+    encoded.clear()
+    other_tone = TRACKS | {before[0].key: (6.0, 3.0)}
+    write_tracks(tmp_path / "tracks", other_tone)
+    (tmp_path / "tracks" / f"{before[1].key}_prompt.txt").write_text("lofi, other words")
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        left = features(dataset, model_dir, tmp_path / "cache", display=Display("plain"))
+    assert [entry.key for entry in left] == [before[1].key, before[2].key]
+    assert "has changed since the data set was built: build it again" in said.getvalue()
+    assert encoded == []
+    split = BuildSettings(validation_split=0.25, repeat_count=2)
+    build_dataset(tmp_path / "tracks", tmp_path / "tracks", dataset, split)
+    now = {e.key: e for s in SPLITS for e in features(dataset, model_dir, tmp_path / "cache", s)}
+    assert now[before[1].key].caption == "lofi, other words"
+    assert now[before[0].key].variants[0].target != before[0].variants[0].target
+    assert now[before[2].key] == before[2]
 
 
 def test_a_track_that_cannot_be_used_is_left_out_with_its_reason(
     model_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from tiny_tracks import make_dataset
-
     dataset = make_dataset(tmp_path)
     rows = load_rows(dataset, "train")
     gone, changed = (Path(row["filename"]) for row in rows[:2])

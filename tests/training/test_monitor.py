@@ -52,7 +52,7 @@ def test_a_watched_run_trains_as_an_unwatched_one(
 
     page = (folder / "report.html").read_text()
     assert "done: step 4 of 4" in page
-    assert "http-equiv" not in page  # a finished page does not reload
+    assert "refresh" not in page  # a finished page does not reload
     for title in ("Training loss", "Validation loss", "Learning rate", "Gradient norm"):
         assert title in page
     assert "Throughput" in page
@@ -79,7 +79,8 @@ def test_a_page_of_a_run_that_goes_on_reloads(tmp_path: Path) -> None:
     view = RunView("<run>", "running", 20, 100, ())
     write_run_report(tmp_path / "report.html", view, tmp_path / "none.jsonl", tmp_path / "samples")
     page = (tmp_path / "report.html").read_text()
-    assert '<meta http-equiv="refresh" content="20">' in page
+    assert '<noscript><meta http-equiv="refresh" content="20"></noscript>' in page
+    assert '<main data-reload="20">' in page
     assert "&lt;run&gt;" in page
 
 

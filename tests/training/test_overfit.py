@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 from helpers_features import constants_of
-from safetensors import safe_open
 
+from luthier.audio.decode import read_audio
+from luthier.audio.encode import write_audio
 from luthier.dataset.build import BuildSettings, build_dataset
+from luthier.files import read_json, write_json, write_text
 from luthier.music.checkpoints import open_model
 from luthier.music.mini import torch_folder
 from luthier.training.batches import Constants
@@ -25,7 +27,9 @@ from luthier.training.trained import load_trained
 from tiny_tracks import write_tracks
 
 Make = Callable[..., TrainConfig]
-TRACKS = {"calm": (2.0, 4.0), "dusk": (3.0, 4.0), "rain": (5.0, 4.0), "walk": (7.0, 4.0)}
+TONES = {"calm": (2.0, 4.0), "dusk": (3.0, 4.0), "rain": (5.0, 4.0), "walk": (7.0, 4.0)}
+EXAMPLES = Path(__file__).parents[2] / "examples" / "tracks"
+MUSIC = ("window-seat", "last-tram", "slow-kettle", "attic-light")
 
 
 def correlations(
@@ -42,16 +46,32 @@ def correlations(
         for index, entry in enumerate(entries):
             latents = player._latents(transformer, index)[0]
             played.append(latents.flatten())
-            with safe_open(entry.variants[0].target, "pt") as file:
-                real.append(file.get_slice("latents")[: len(latents)].flatten())
+            target = entry.variants[0].target
+            real.append(target.read("latents", 0, len(latents)).flatten())
     middle = torch.stack(real).mean(dim=0)  # what all share says nothing about the prompt
     table = torch.corrcoef(torch.stack([*played, *real]) - middle)
     return table[: len(played), len(played) :].numpy()
 
 
+def write_music(folder: Path) -> None:
+    """Four of the example tracks, ten seconds each, with what their labels say as prompts."""
+    labels = read_json(EXAMPLES / "labels.json")
+    for name in MUSIC:
+        audio, rate = read_audio(EXAMPLES / f"{name}.mp3")
+        write_audio(folder / f"{name}.wav", audio[:, : 10 * rate], rate)
+        said = labels[name]
+        write_text(folder / f"{name}_prompt.txt", f"lofi hip hop, {', '.join(said['instruments'])}")
+        write_text(folder / f"{name}_lyrics.txt", "[Instrumental]")
+        facts = {"bpm": said["bpm"], "keyscale": said["key"], "timesignature": "4"}
+        facts |= {"duration": 10.0, "language": "en", "instrumental": True}
+        write_json(folder / f"{name}.json", facts | {"style_ids": ["CORE-01"]})
+    write_json(folder / "sources.json", read_json(EXAMPLES / "sources.json"))
+
+
 def overfit(tmp_path: Path, model_dir: Path, settings: TrainConfig) -> tuple[float, np.ndarray]:
-    """Train on four tracks: (last loss / first loss), and the table of correlations."""
-    write_tracks(tmp_path / "tracks", TRACKS)
+    """Train on the four tracks in `tmp_path`/tracks: (last loss / first loss), and the table of
+    correlations.
+    """
     split = BuildSettings(validation_split=0.0, repeat_count=1)
     dataset = tmp_path / "set"
     build_dataset(tmp_path / "tracks", tmp_path / "tracks", dataset, split)
@@ -84,6 +104,7 @@ def test_a_tiny_model_begins_to_know_four_tracks(tmp_path: Path, model_dir: Path
             "tensorboard": False, "warm_up": 20,
         }
     )  # fmt: skip
+    write_tracks(tmp_path / "tracks", TONES)
     ratio, table = overfit(tmp_path, model_dir, settings)
     assert ratio < 0.6
     assert np.isfinite(table).all()
@@ -98,6 +119,7 @@ def test_mini_learns_four_tracks_by_heart(tmp_path: Path) -> None:
             "tensorboard": False,
         }
     )  # fmt: skip
+    write_music(tmp_path / "tracks")
     ratio, table = overfit(tmp_path, torch_folder(), settings)
     assert ratio < 0.2
     assert_by_heart(table, 0.9)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from band import RATE, play
 from luthier.audio.encode import write_audio
 from luthier.dataset.build import load_rows
 from luthier.errors import LicenceError, TrainingError
@@ -92,6 +93,22 @@ def test_a_wrong_tempo_is_doubted(tmp_path: Path) -> None:
     assert "no stems" in report.skipped
 
 
+def test_a_wrong_key_is_doubted(tmp_path: Path) -> None:
+    from luthier.files import sha256_of
+
+    path = tmp_path / "song.wav"
+    write_audio(path, play(90, "A minor", 16.0), RATE)
+    row = {"keys": "song", "filename": str(path), "sha256": sha256_of(path), "caption": "song"}
+    row |= {"lyrics": "[Instrumental]", "instrumental": True, "language": "en", "duration": 16.0}
+    said = {}
+    for key in ("A minor", "Am", "C major", None, "Eb minor", "A major", "D minor"):
+        (report,) = inspect_tracks([row | {"keyscale": key}], ("text2music",), 6.0, SILENT)
+        said[key] = report.warnings
+    doubted = {key for key, warnings in said.items() if warnings}
+    assert doubted == {"Eb minor", "A major", "D minor"}
+    assert said["A major"] == ("labelled A major, heard A minor",)
+
+
 def test_a_track_without_a_licence_is_refused(
     tmp_path: Path, sources: Sources, config: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,7 +122,7 @@ def test_a_track_without_a_licence_is_refused(
     monkeypatch.setattr("luthier.training.loop.load_manifest", lambda _: {"licences": []})
     with pytest.raises(LicenceError):
         train(*sources[:2], tmp_path / "run", config(), cache_dir=sources[2])
-    assert not (tmp_path / "run" / "checkpoints").exists()
+    assert list(tmp_path.iterdir()) == []  # not even an empty folder or a lock
 
 
 def test_a_full_disk_is_found_before(

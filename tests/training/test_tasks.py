@@ -17,6 +17,7 @@ from luthier.dataset.build import load_rows
 from luthier.errors import TrainingError
 from luthier.music.checkpoints import open_model
 from luthier.music.pipeline import MusicPipeline
+from luthier.music.prepare import Source, prepare
 from luthier.music.request import request_from
 from luthier.training import batches
 from luthier.training.batches import training_example
@@ -62,9 +63,8 @@ def test_conditions_are_those_of_playing(task: str, dataset_dir: Path, tmp_path:
         samples = torch.from_numpy(Encoder(open_model(tiny_torch()), torch.device("cpu"))._mixed(
             Sound((Path(row["filename"]),))
         ))  # fmt: skip
-        source = pipeline._encode(samples[:, : frames * SPEC.hop_length].numpy())
-    plan = pipeline._plan(asked, frames, source)
-    expected = plan.conditions
+        source = Source(samples[:, : frames * SPEC.hop_length].numpy(), asked.windows)
+    expected = prepare(pipeline.encoder, asked, source).first
     np.testing.assert_allclose(
         batch.encoder_states.numpy(), expected.encoder_hidden_states, rtol=1e-3, atol=1e-4
     )

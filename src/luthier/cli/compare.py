@@ -104,7 +104,9 @@ def _validate_all(
     found = {}
     for path in folders:
         wanted = args.sample_output_dir and args.sample_output_dir / path.resolve().name
-        clips = stack.enter_context(clips_folder(path, wanted, generate=args.generate_samples))
+        own, wants = args.prompts_file is not None, args.generate_samples
+        folder = clips_folder(path, wanted, generate=wants, own_prompts=own)
+        clips = stack.enter_context(folder)
         display.say(f"— {path.name}")
         found[path] = validate(path, reference, clips, settings, display)
     return found

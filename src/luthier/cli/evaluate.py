@@ -144,7 +144,12 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         show_plan(args, [args.generated], args.reference, settings)
         return 0
-    folder = clips_folder(args.generated, args.sample_output_dir, generate=args.generate_samples)
+    folder = clips_folder(
+        args.generated,
+        args.sample_output_dir,
+        generate=args.generate_samples,
+        own_prompts=args.prompts_file is not None,
+    )
     with folder as clips:
         found = validate(
             args.generated,

@@ -21,6 +21,7 @@ Vector = NDArray[np.float64]
 Method = Literal["clap retrieval", "nearest style centre", "none"]
 
 _NEAREST_SHARE = 8  # a description counts among the nearest one in so many
+_NAMED = 3  # styles that a reason lists
 _MIN_SKILL = 0.3  # of the way from guessing to always right, on the real tracks
 
 
@@ -121,8 +122,13 @@ def coverage_by_tracks(
 
     styles = _styles(clips, recognised)
     missing = [style for style, value in styles.items() if value is None]
-    gap = f"there are no real tracks of {', '.join(missing)}" if missing else None
+    gap = _gap(missing) if missing else None
     return StyleCoverage(styles, "nearest style centre", gap, accuracy, chance)
+
+
+def _gap(missing: Sequence[str]) -> str:
+    more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
+    return f"there are no real tracks of {', '.join(missing[:_NAMED])}{more}"
 
 
 def _styles(clips: Sequence[StyledClip], recognised: Any) -> dict[str, bool | None]:

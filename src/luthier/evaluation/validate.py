@@ -85,15 +85,23 @@ def sample_folder(checkpoint: Path) -> Path:
 
 
 @contextmanager
-def clips_folder(checkpoint: Path, wanted: Path | None, *, generate: bool) -> Iterator[Path]:
+def clips_folder(
+    checkpoint: Path, wanted: Path | None, *, generate: bool, own_prompts: bool = False
+) -> Iterator[Path]:
     """The folder of a checkpoint's clips: kept where samples are wanted or already lie, else
     temporary. A folder of audio is its own.
+
+    Args:
+        checkpoint: or a folder of audio.
+        wanted: where the samples go; None is beside the checkpoint.
+        generate: samples are wanted.
+        own_prompts: certain prompts are to be played, so earlier clips say nothing.
     """
     if checkpoint.is_dir() and not is_checkpoint(checkpoint):
         yield checkpoint
         return
     folder = wanted or sample_folder(checkpoint)
-    if generate or any(made_clips(folder)):
+    if generate or (not own_prompts and any(made_clips(folder))):
         yield folder
         return
     with tempfile.TemporaryDirectory(prefix="luthier-samples-") as temporary:

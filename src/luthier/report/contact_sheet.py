@@ -1,7 +1,7 @@
 """What curation found → one page to look at: a row a track with outline, beats, player and verdict.
 
 The page needs no other file but the audio, which it finds beside itself. All text is escaped: a
-track may be called `<script>`. `contact_sheet.html` beside this module is the template.
+track may be called `<script>`.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 import html
 import os
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from luthier.files import write_text
-from luthier.report.page import duration_text, fill
+from luthier.report.document import Document, fill
+from luthier.report.page import duration_text
 
 _COLUMNS = 400  # of an outline
 _MOST_LINES = 130  # more beats than that would fill the picture: every 4th, 16th … is drawn
@@ -23,6 +23,21 @@ _VERDICTS = {"success": "ready", "skipped": "skipped", "failed": "failed"}
 _MARKS = {"success": "✓", "skipped": "–", "failed": "×"}
 # The page links the tracks of a group, so it leaves out the notes that say the same.
 _DUPLICATE_NOTE = "the same recording as "
+_BODY = """<div class="bar" hidden><div>
+<div class="show" role="group" aria-label="Show">{{filters}}</div>
+<label class="sort">sort by <select id="sort">
+<option value="order">folder and name</option>
+<option value="score">score, lowest first</option>
+<option value="status">verdict</option>
+<option value="duration">length</option>
+<option value="loudness">loudness</option>
+<option value="tempo">tempo</option>
+</select></label>
+</div></div>
+<main>
+<ol id="tracks" role="list">{{rows}}</ol>
+<p class="none" role="status" hidden></p>
+</main>"""
 
 Row = Mapping[str, Any]
 Links = Mapping[str, Sequence[tuple[str, float]]]  # by source: the sources like it, and how much
@@ -45,14 +60,16 @@ def contact_sheet(document: Mapping[str, Any], title: str) -> str:
     links = _links(document.get("duplicates", ()))
     number = {row["source"]: index for index, row in enumerate(rows)}
     root = os.path.commonpath([Path(row["source"]).parent for row in rows]) if rows else ""
-    template = files("luthier.report").joinpath("contact_sheet.html").read_text(encoding="utf-8")
-    values = {
-        "title": html.escape(title),
-        "lead": html.escape(_lead(rows)),
-        "filters": _filters(document, len(rows), len(links)),
-        "rows": "".join(_row(row, root, number, links) for row in rows),
-    }
-    return fill(template, values)
+    body = fill(
+        _BODY,
+        {
+            "filters": _filters(document, len(rows), len(links)),
+            "rows": "".join(_row(row, root, number, links) for row in rows),
+        },
+    )
+    return Document(
+        title, _lead(rows), body, "contact_sheet", "beside", kind="contact sheet"
+    ).to_html()
 
 
 def _lead(rows: Sequence[Row]) -> str:

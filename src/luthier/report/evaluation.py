@@ -11,7 +11,7 @@ from luthier.audio.decode import read_audio
 from luthier.report.page import ReportPage, Row, Table, write_report
 from luthier.report.player import Clip, ClipGroup
 
-_MAX_GROUPS = 8
+_MAX_CLIPS = 6
 _MAX_CLIP_S = 20.0
 _MAX_REAL = 3
 
@@ -54,7 +54,9 @@ def write_evaluation_page(
         open_ = [gate["name"] for gate in first["gates"] if gate["passed"] is None]
         good = not failed
         verdict = (
-            f"Not passed: {', '.join(failed)}." if failed else "Every measured gate is passed."
+            f"Gates not passed: {', '.join(failed)}."
+            if failed
+            else "Every measured gate is passed."
         )
         verdict += f" Not measured: {', '.join(open_)}." if open_ else ""
     clips = sum(len(side.evaluation["clips"]) for side in sides)
@@ -71,6 +73,7 @@ def write_evaluation_page(
             good=good,
             groups=(*_real_group(real), *_clip_groups(sides)),
             table=_table(sides),
+            measures_first=True,
             provenance=(
                 ("embedding", f"{fad['embedding']}, {fad['dim']} dimensions"),
                 ("windows", f"{fad['n_reference']} real, {fad['n_candidate']} generated"),
@@ -81,51 +84,66 @@ def write_evaluation_page(
 
 
 def _real_group(real: Sequence[Path]) -> tuple[ClipGroup, ...]:
-    clips = tuple(_clip(path, "Real track", path.stem) for path in real[:_MAX_REAL])
-    return (
-        (ClipGroup("Real tracks", "what the clips are measured against", clips),) if clips else ()
-    )
+    clips = tuple(_clip(path, path.stem, "real track") for path in real[:_MAX_REAL])
+    note = "What the clips are measured against."
+    return (ClipGroup("Real tracks", note, clips, alike=False),) if clips else ()
 
 
 def _clip_groups(sides: Sequence[Side]) -> list[ClipGroup]:
-    """A group for each clip that all sides have, the most telling ones: those far away first."""
+    """Of several sides a group for each clip that all have; of one its extremes."""
     if len(sides) == 1:
-        return [_group(sides, name) for name in _telling(sides[0])]
+        return _extremes(sides[0])
     shared = {clip["file"] for clip in sides[0].evaluation["clips"]}
     for side in sides[1:]:
         shared &= {clip["file"] for clip in side.evaluation["clips"]}
-    return [_group(sides, name) for name in _telling(sides[0], shared)]
+    nearest, furthest = _halves(sides[0], shared)
+    return [_group(sides, name) for name in [*furthest, *nearest]]
 
 
-def _telling(side: Side, among: set[str] | None = None) -> list[str]:
-    """Half of the places for the clips furthest from the real tracks, half for the nearest."""
-    rows = [c for c in side.evaluation["clips"] if among is None or c["file"] in among]
-    names = [row["file"] for row in sorted(rows, key=lambda row: -row["distance"])]
-    half = _MAX_GROUPS // 2
-    return names if len(names) <= _MAX_GROUPS else [*names[:half], *names[-half:]]
+def _extremes(side: Side) -> list[ClipGroup]:
+    groups = []
+    nearest, furthest = _halves(side, {clip["file"] for clip in side.evaluation["clips"]})
+    for title, names in (("Nearest to the real tracks", nearest), ("Furthest away", furthest)):
+        clips = tuple(_of(side, name, _row(side, name).get("style_id") or name) for name in names)
+        if clips:
+            groups.append(ClipGroup(title, "", clips, alike=False))
+    return groups
+
+
+def _halves(side: Side, among: set[str]) -> tuple[list[str], list[str]]:
+    """The clips nearest to the real tracks, the nearest first, and those furthest, likewise."""
+    rows = [clip for clip in side.evaluation["clips"] if clip["file"] in among]
+    names = [row["file"] for row in sorted(rows, key=lambda row: row["distance"])]
+    half = min(_MAX_CLIPS, len(names)) // 2
+    return names[: min(_MAX_CLIPS, len(names)) - half], names[::-1][:half]
 
 
 def _group(sides: Sequence[Side], name: str) -> ClipGroup:
-    clips = []
-    row: Mapping[str, Any] = {}
-    for side in sides:
-        row = next(c for c in side.evaluation["clips"] if c["file"] == name)
-        facts = (("distance", f"{row['distance']:.2f}"), ("repetition", f"{row['repetition']:.2f}"))
-        clips.append(_clip(side.folder / name, side.title, name, facts))
-    return ClipGroup(row.get("style_id") or name, _asked(sides[0], name), tuple(clips))
+    style = _row(sides[0], name).get("style_id")
+    clips = tuple(_of(side, name, side.title) for side in sides)
+    return ClipGroup(style or name, name if style else "", clips)
 
 
-def _asked(side: Side, name: str) -> str:
-    """What tempo and key were asked for and heard."""
-    words = []
+def _of(side: Side, name: str, title: str) -> Clip:
+    row = _row(side, name)
+    facts = [("distance", f"{row['distance']:.2f}"), ("repetition", f"{row['repetition']:.2f}")]
     for kind, wanted, heard in (
         ("tempo", "requested_bpm", "measured_bpm"),
         ("key", "requested", "measured"),
     ):
         for check in (side.evaluation[kind] or {}).get("checks", ()):
             if check["file"] == name:
-                words.append(f"{kind} {check[wanted]}, heard {check[heard]} ({side.title})")
-    return "; ".join(words)
+                facts.append((kind, f"{_said(check[heard])} ({_said(check[wanted])} asked)"))
+    return _clip(side.folder / name, title, name, tuple(facts))
+
+
+def _said(value: float | str | None) -> str:
+    return f"{value:.4g}" if isinstance(value, int | float) and value else str(value or "none")
+
+
+def _row(side: Side, name: str) -> Mapping[str, Any]:
+    row: Mapping[str, Any] = next(c for c in side.evaluation["clips"] if c["file"] == name)
+    return row
 
 
 def _clip(path: Path, title: str, subtitle: str, facts: tuple[tuple[str, str], ...] = ()) -> Clip:
@@ -162,7 +180,8 @@ def _table(sides: Sequence[Side]) -> Table:
         values = tuple(_gate(e["gates"][index]) for e in found)
         rows.append(Row(f"Gate: {gate['name']}", values, note=gate["note"]))
     notes = dict.fromkeys(e["fad"]["warning"] for e in found if e["fad"]["warning"])
-    return Table(tuple(side.title for side in sides), tuple(rows), note=" ".join(notes))
+    told = tuple(row for row in rows if any(value is not None for value in row.values))
+    return Table(tuple(side.title for side in sides), told, note=" ".join(notes))
 
 
 def _interval(values: Sequence[float] | None) -> str | None:

@@ -31,9 +31,8 @@ _RAMP = (
     (228, 166, 58),
     (255, 244, 212),
 )
-_WIDTH, _HEIGHT = 720, 240
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 34  # room for the axes, px
-_X_LABEL = f'<text x="{_LEFT - 8}" y="{_HEIGHT - 10}" text-anchor="end">step</text>'
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 12, 30  # room for the axes, px
+_FEW = 12  # points up to here are drawn as such
 
 
 def png_bytes(pixels: NDArray[np.uint8], palette: NDArray[np.uint8]) -> bytes:
@@ -99,8 +98,19 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [i * step for i in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def loss_svg(points: Sequence[tuple[int, float]], name: str = "training loss") -> str:
-    """A curve of (step, value) as SVG, points and smoothed course; empty below two points."""
+def loss_svg(
+    points: Sequence[tuple[int, float]],
+    name: str = "training loss",
+    size: tuple[int, int] = (720, 240),
+) -> str:
+    """A curve of (step, value) as SVG, points and smoothed course; empty below two points.
+
+    Args:
+        points: in the order of the steps.
+        name: of the value, for those who cannot see the picture.
+        size: width and height that its letters are made for, px; it scales with its place.
+    """
+    width, height = size
     kept = [(step, loss) for step, loss in points if math.isfinite(loss)]
     if len(kept) < 2:
         return ""
@@ -112,32 +122,39 @@ def loss_svg(points: Sequence[tuple[int, float]], name: str = "training loss") -
     span = max(1, steps[-1] - steps[0])
 
     def place(step: float, loss: float) -> tuple[float, float]:
-        x = _LEFT + (step - steps[0]) / span * (_WIDTH - _LEFT - _RIGHT)
+        x = _LEFT + (step - steps[0]) / span * (width - _LEFT - _RIGHT)
         share = min(1.0, max(0.0, (loss - low) / (high - low)))
-        return x, _TOP + (1.0 - share) * (_HEIGHT - _TOP - _BOTTOM)
+        return x, _TOP + (1.0 - share) * (height - _TOP - _BOTTOM)
 
-    grid = [_y_tick(tick, place(steps[0], tick)[1]) for tick in ticks(low, high)]
-    grid += [_x_tick(tick, place(tick, low)[0]) for tick in ticks(steps[0], steps[-1], 6)]
+    grid = [_y_tick(tick, place(steps[0], tick)[1], width) for tick in ticks(low, high)]
+    shown = [tick for tick in ticks(steps[0], steps[-1], width // 100) if tick == round(tick)]
+    grid += [_x_tick(tick, place(tick, low)[0], height, tick == shown[0]) for tick in shown]
     thin = max(1, len(kept) // 900)  # a long run would make the page heavy
     raw = _path([place(s, v) for s, v in zip(steps[::thin], losses[::thin], strict=True)])
     line = _path([place(s, v) for s, v in zip(steps[::thin], course[::thin], strict=True)])
+    dots = "".join(_dot(*place(s, v)) for s, v in kept) if len(kept) <= _FEW else ""
     label = f"{name} over {len(kept)} points, from {course[0]:.3g} to {course[-1]:.3g}"
     return (
-        f'<svg class="curve" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">'
-        f"{''.join(grid)}{_X_LABEL}"
-        f'<path class="raw" d="{raw}"/><path class="line" d="{line}"/></svg>'
+        f'<svg class="curve" viewBox="0 0 {width} {height}" role="img" aria-label="{label}">'
+        f"{''.join(grid)}"
+        f'<path class="raw" d="{raw}"/><path class="line" d="{line}"/>{dots}</svg>'
     )
 
 
-def _x_tick(value: float, x: float) -> str:
-    return f'<text x="{x:.1f}" y="{_HEIGHT - 10}" text-anchor="middle">{value:g}</text>'
+def _x_tick(value: float, x: float, height: int, is_first: bool) -> str:
+    said = f"step {value:g}" if is_first else f"{value:g}"
+    return f'<text x="{x:.1f}" y="{height - 8}" text-anchor="middle">{said}</text>'
 
 
-def _y_tick(value: float, y: float) -> str:
+def _y_tick(value: float, y: float, width: int) -> str:
     return (
-        f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+        f'<line class="grid" x1="{_LEFT}" x2="{width - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
         f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{value:.3g}</text>'
     )
+
+
+def _dot(x: float, y: float) -> str:
+    return f'<circle class="point" cx="{x:.1f}" cy="{y:.1f}" r="3"/>'
 
 
 def _path(points: Sequence[tuple[float, float]]) -> str:

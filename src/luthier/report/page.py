@@ -1,25 +1,21 @@
 """What a run has to show → one HTML file that needs no other: players, pictures, table, commands.
 
-`render` fills `page.html`, the template beside this module. All text is escaped; the page loads
-nothing from anywhere, and its own content security policy says so.
+All text is escaped; pictures and sounds are inside the page.
 """
 
 from __future__ import annotations
 
 import html
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
 from luthier.files import write_text
+from luthier.report.document import Document
 from luthier.report.figures import loss_svg
 from luthier.report.player import ClipGroup, group_html
 
 Value = float | str | None
-_PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
 # Fret n of a string lies at 1 − 2^(−n/12) of its length: the strip of stages is drawn as a neck.
 _FRET_RATIO = 2 ** (-1 / 12)
 
@@ -87,6 +83,7 @@ class ReportPage:
         loss_note: how the training was run, one line.
         commands: what to do next.
         provenance: label and value, for the footer: date, machine, versions, licences, seeds.
+        measures_first: the table before the clips: where it is the result that counts.
     """
 
     title: str
@@ -100,36 +97,26 @@ class ReportPage:
     loss_note: str = ""
     commands: tuple[Command, ...] = ()
     provenance: tuple[tuple[str, str], ...] = ()
+    measures_first: bool = False
 
 
 def render(page: ReportPage) -> str:
     """The page as one HTML document."""
-    template = files("luthier.report").joinpath("page.html").read_text(encoding="utf-8")
-    values = {
-        "title": html.escape(page.title),
-        "lead": html.escape(page.lead),
-        "verdict": _verdict(page),
-        "stages": _stages(page.stages),
-        "listen": _section("listen", "Listen", "".join(group_html(g) for g in page.groups)),
-        "measures": _section("measures", "Measures", _table(page.table)),
-        "loss": _section("loss", "Training loss", _loss(page)),
-        "commands": _section("next", "Go on with", _commands(page.commands)),
-        "provenance": _pairs(page.provenance),
-    }
-    return fill(template, values)
+    listen = _section("listen", "Listen", "".join(group_html(g) for g in page.groups))
+    measures = _section("measures", "Measures", _table(page.table))
+    parts = [
+        _stages(page.stages),
+        *((measures, listen) if page.measures_first else (listen, measures)),
+        _section("loss", "Training loss", _loss(page)),
+        _section("next", "Go on with", _commands(page.commands)),
+    ]
+    body = f"<main>\n{''.join(parts)}\n</main>\n<footer>{_pairs(page.provenance)}</footer>"
+    return Document(page.title, page.lead, body, "page", "inline", under=_verdict(page)).to_html()
 
 
 def write_report(path: Path, page: ReportPage) -> None:
     """Render `page` and write it to `path` atomically."""
     write_text(path, render(page))
-
-
-def fill(template: str, values: Mapping[str, str]) -> str:
-    """Put `values` at the template's {{names}}; a name without a value is a KeyError.
-
-    One pass, so that a {{name}} inside a value stays as it is.
-    """
-    return _PLACEHOLDER.sub(lambda match: values[match[1]], template)
 
 
 def _section(identity: str, title: str, body: str) -> str:

@@ -44,11 +44,19 @@ class Clip:
 
 @dataclass(frozen=True)
 class ClipGroup:
-    """Clips to compare side by side: usually one prompt and one seed."""
+    """Clips side by side.
+
+    Attributes:
+        title: of the group.
+        note: how to listen, a line.
+        clips: in order.
+        alike: they are the same piece (one prompt, one seed): a player can go on where another was.
+    """
 
     title: str
     note: str
     clips: tuple[Clip, ...]
+    alike: bool = True
 
 
 def mp3_bytes(clip: Clip) -> bytes:
@@ -67,7 +75,6 @@ def clip_html(clip: Clip) -> str:
     facts = "".join(
         f"<div><dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd></div>" for k, v in clip.facts
     )
-    facts = f"<dl>{facts}</dl>" if facts else ""
     picture = data_uri(spectrogram_png(clip.audio, clip.sample_rate), "image/png")
     sound = data_uri(mp3_bytes(clip), "audio/mpeg")
     return (
@@ -85,9 +92,12 @@ def group_html(group: ClipGroup) -> str:
     """The cards of a group under its title."""
     cards = "".join(clip_html(clip) for clip in group.clips)
     note = f"<p>{html.escape(group.note)}</p>" if group.note else ""
+    keep = (
+        '<label class="keep"><input type="checkbox" checked> keep the moment when switching</label>'
+        if group.alike and len(group.clips) > 1
+        else ""
+    )
     return (
-        f'<section class="group"><header><div><h3>{html.escape(group.title)}</h3>{note}</div>'
-        '<label class="keep"><input type="checkbox" checked> keep the moment when switching'
-        "</label>"
+        f'<section class="group"><header><div><h3>{html.escape(group.title)}</h3>{note}</div>{keep}'
         f'</header><div class="clips">{cards}</div></section>'
     )

@@ -9,16 +9,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from luthier.music.spec import ModelSpec
 from luthier.training.cache import Entry, Variant
 from luthier.training.config import TrainConfig
 from luthier.training.objective import Batch, draw_timesteps, drop_conditions
+from luthier.training.shards import Stored
 from luthier.training.tasks import context_of, drawn_window, task_weights
 
 
@@ -192,13 +191,10 @@ def _collate(crops: Sequence[_Crop], frames: int, constants: Constants) -> Batch
     return Batch(music, frame_mask, states, states_mask, context)
 
 
-def _read(path: Path, start: int, frames: int) -> Tensor:
+def _read(latents: Stored, start: int, frames: int) -> Tensor:
     # Only the crop is read: memory does not grow with the tracks.
-    with safe_open(path, "pt") as file:
-        crop: Tensor = file.get_slice("latents")[start : start + frames]
-    return crop
+    return latents.read("latents", start, frames)
 
 
 def _conditions(variant: Variant) -> tuple[Tensor, Tensor]:
-    with safe_open(variant.conditions, "pt") as file:
-        return file.get_tensor("states"), file.get_tensor("mask")
+    return variant.conditions.read("states"), variant.conditions.read("mask")

@@ -1,9 +1,9 @@
 """Tracks → latents and encoded prompts on disk, once: a step needs neither VAE nor text encoder.
 
-An entry is named by what it was made from (audio or prompt, and model), so folders can be shared by
-any number of runs, a changed caption encodes no audio again, and an interrupted pass goes on where
-it was. There are two passes, so that autoencoder and text encoder are never in memory together, and
-neither is loaded when everything is there already.
+An entry's key says what it was made from (audio or prompt, model, manner of encoding), so data sets
+and runs can share a folder, a changed caption encodes no audio again, and an interrupted pass goes
+on where it was. There are two passes, so that autoencoder and text encoder are never in memory
+together, and neither is loaded when everything is there already. `shards` keeps the entries.
 """
 
 from __future__ import annotations
@@ -14,19 +14,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialised
-from torch import Tensor
-
 from luthier.dataset.build import load_rows
 from luthier.errors import AudioError, LuthierError, PathError, TrainingError
-from luthier.files import atomic_file, make_folder, read_json, sha256_of, write_json
+from luthier.files import read_json, sha256_of, write_json
 from luthier.music.spec import ModelSpec
 from luthier.progress import SILENT, Display
 from luthier.training.encode import Encoder
+from luthier.training.lock import sole_user
+from luthier.training.shards import SHARDS, Shards, Stored, entries_of
 from luthier.training.variants import Planned, Sound, bpm_of, prompts_of, variants_of
 
+_INDEXES = "indexes"
 _NAMED = 3  # how many refused tracks a message describes
 
 
@@ -35,13 +33,18 @@ class Variant:
     """One way to train on a track."""
 
     task: str
-    target: Path  # safetensors: latents (T, C) of what is made
-    source: Path | None  # the same of what is shown; None: silence
-    conditions: Path  # safetensors: states (L, D), mask (L,)
+    target: Stored  # latents (T, C) of what is made
+    source: Stored | None  # the same of what is shown; None: silence
+    conditions: Stored  # states (L, D), mask (L,)
+
+    @property
+    def stored(self) -> list[Stored]:
+        """All that it needs of the cache."""
+        return [s for s in (self.target, self.source, self.conditions) if s is not None]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, files by name."""
-        return {k: v.name if isinstance(v, Path) else v for k, v in vars(self).items()}
+        """Plain values, shards by name."""
+        return {k: v.to_json() if isinstance(v, Stored) else v for k, v in vars(self).items()}
 
 
 @dataclass(frozen=True)
@@ -69,11 +72,12 @@ class Refused:
 
 @dataclass
 class _Track:
-    """A row on its way to an entry."""
+    """A row on its way to an entry: its variants, and the keys of what they need."""
 
     row: Mapping[str, Any]
     planned: list[Planned]
-    latents: dict[Sound, Path] = field(default_factory=dict)
+    sounds: dict[Sound, str]
+    prompts: list[str] = field(default_factory=list)  # a variant
     frames: int = 0
 
 
@@ -89,6 +93,8 @@ def cache_features(
 ) -> Path:
     """Encode what is not encoded yet; return the index of the split, for `load_features`.
 
+    Where another process encodes into `cache_dir`, it is waited for.
+
     Args:
         dataset_dir: a data set that `build_dataset` wrote.
         split: "train" or "validation".
@@ -101,47 +107,125 @@ def cache_features(
         TrainingError: tracks there are, but none can be trained on.
     """
     rows = load_rows(dataset_dir, split)
-    make_folder(cache_dir)
-    work = _Work(encoder, cache_dir, crop_s)
-    refused: list[Refused] = []
-    tracks = _passed(rows, lambda row: work.heard(row, tasks), refused, display, f"hear {split}")
-    encoder.release()
-    entries = _passed(tracks, work.read, refused, display, f"read {split}")
-    encoder.release()
-    if rows and not entries:
-        raise TrainingError(_refusal(refused, len(rows), split))
-    for track in refused:
-        display.say(f"left out: {track.key}: {track.reason}")
-    content = {
-        "identity": encoder.model.identity,
-        "crop_s": crop_s,
-        "entries": [entry.to_json() for entry in entries],
-        "refused": [vars(track) for track in refused],
-    }
-    index = cache_dir / f"{split}-{_digest(repr(content))[:16]}.json"
-    write_json(index, content)
+
+    def tell() -> None:
+        display.say(f"another run encodes into {cache_dir}: waiting for it")
+
+    with sole_user(cache_dir, before_waiting=tell):
+        work = _Work(encoder, Shards(cache_dir, display), crop_s)
+        entries, refused = work.passes(rows, tasks, split, display)
+        if rows and not entries:
+            raise TrainingError(_refusal(refused, len(rows), split))
+        for track in refused:
+            display.say(f"left out: {track.key}: {track.reason}")
+        content = {
+            "identity": encoder.model.identity,
+            "crop_s": crop_s,
+            "shards": sorted({s.shard.name for e in entries for v in e.variants for s in v.stored}),
+            "entries": [entry.to_json() for entry in entries],
+            "refused": [vars(track) for track in refused],
+        }
+        indexes = cache_dir / _INDEXES
+        index = indexes / f"{split}-{_digest(repr(content))[:16]}.json"
+        write_json(index, content)
+        for leftover in indexes.glob(".*.tmp*"):  # of writers that were killed
+            leftover.unlink()
+        named = (read_json(path)["shards"] for path in indexes.glob("[!.]*.json"))
+        work.shards.tidy({shard for shards in named for shard in shards})
     return index
 
 
 def load_features(index: Path) -> list[Entry]:
     """The tracks of an index that `cache_features` wrote."""
+    content, folder = read_json(index), index.parent.parent / SHARDS
+    packed = {name: entries_of(folder / name) for name in content["shards"]}
 
-    def path(name: str | None) -> Path | None:
-        return None if name is None else index.parent / name
+    def variant(row: Mapping[str, Any]) -> Variant:
+        found = [
+            place and packed[place["shard"]][place["key"]]
+            for place in (row["target"], row["source"], row["conditions"])
+        ]
+        return Variant(row["task"], *found)
 
-    entries = []
-    for row in read_json(index)["entries"]:
-        variants = tuple(
-            Variant(
-                variant["task"],
-                index.parent / variant["target"],
-                path(variant["source"]),
-                index.parent / variant["conditions"],
-            )
-            for variant in row["variants"]
-        )
-        entries.append(Entry(**row | {"variants": variants}))
-    return entries
+    return [
+        Entry(**row | {"variants": tuple(map(variant, row["variants"]))})
+        for row in content["entries"]
+    ]
+
+
+class _Work:
+    """The two passes over the tracks of a split."""
+
+    def __init__(self, encoder: Encoder, shards: Shards, crop_s: float) -> None:
+        self.encoder, self.shards, self.crop_s = encoder, shards, crop_s
+
+    def passes(
+        self, rows: Sequence[Mapping[str, Any]], tasks: Sequence[str], split: str, display: Display
+    ) -> tuple[list[Entry], list[Refused]]:
+        """Every track that can be trained on, and the others."""
+        refused: list[Refused] = []
+        tracks = _passed(rows, lambda row: self.hear(row, tasks), refused, display, f"hear {split}")
+        self.shards.pack()
+        self.encoder.release()
+        tracks = _passed(tracks, self.read, refused, display, f"read {split}")
+        self.shards.pack()
+        self.encoder.release()
+        return [self.entry(track) for track in tracks], refused
+
+    def hear(self, row: Mapping[str, Any], tasks: Sequence[str]) -> _Track:
+        """First pass: latents of everything that the track's variants need."""
+        planned = variants_of(row, tasks)
+        wanted = {s for p in planned for s in (p.target, p.source) if s}
+        track = _Track(row, planned, {s: self._key(s, row) for s in sorted(wanted, key=repr)})
+        for sound, key in track.sounds.items():
+            self.shards.ensure(key, lambda sound=sound: {"latents": self.encoder.latents(sound)})  # type: ignore[misc]
+        return track
+
+    def read(self, track: _Track) -> _Track:
+        """Second pass: the encoded prompt of each variant."""
+        spec, row = self.encoder.spec, track.row
+        track.frames = min(self._found(key).length("latents") for key in track.sounds.values())
+        if track.frames < spec.patch_size:
+            raise TrainingError(f"{row['filename']} is too short: {track.frames} latent frames.")
+        seconds = min(self.crop_s, track.frames / spec.frames_per_second)
+        for planned in track.planned:
+            try:
+                text, lyrics = prompts_of(row, seconds, planned.task, planned.tracks)
+            except LuthierError as error:
+                raise TrainingError(f"its labels are not valid: {error}") from error
+            key = _digest("conditions", text, lyrics, self.encoder.identity)
+            self.shards.ensure(key, lambda t=text, w=lyrics: self.encoder.conditions(t, w))  # type: ignore[misc]
+            track.prompts.append(key)
+        return track
+
+    def entry(self, track: _Track) -> Entry:
+        """What became of a track."""
+        variants = []
+        for planned, prompt in zip(track.planned, track.prompts, strict=True):
+            target = self._found(track.sounds[planned.target])
+            source = self._found(track.sounds[planned.source]) if planned.source else None
+            variants.append(Variant(planned.task, target, source, self._found(prompt)))
+        row, bar = track.row, _bar_frames(track.row, self.encoder.spec)
+        return Entry(row["keys"], row["caption"], track.frames, bar, tuple(variants))
+
+    def _key(self, sound: Sound, row: Mapping[str, Any]) -> str:
+        """What tells a sound from others: its files' contents, and what encodes them."""
+        main = Path(row["filename"])
+        digests = []
+        for path in sound.files:
+            digest = sha256_of(path)
+            if path == main and digest != row["sha256"]:
+                raise PathError(f"{path} has changed since the data set was built: build it again.")
+            digests.append(digest)
+        # Codes need more of the model than the autoencoder, which models can share.
+        made_by = self.encoder.identity if sound.as_codes else self.encoder.vae_identity
+        return _digest("latents", *sorted(digests), made_by)
+
+    def _found(self, key: str) -> Stored:
+        stored = self.shards.find(key)
+        if stored is None:
+            raise TrainingError("the feature cache was damaged while it was written: start again.")
+        return stored
 
 
 def _passed(
@@ -164,96 +248,11 @@ def _passed(
     return done
 
 
-class _Work:
-    """The two passes over a track."""
-
-    def __init__(self, encoder: Encoder, folder: Path, crop_s: float) -> None:
-        self.encoder, self.folder, self.crop_s = encoder, folder, crop_s
-        self.identity = encoder.model.identity
-
-    def heard(self, row: Mapping[str, Any], tasks: Sequence[str]) -> _Track:
-        """First pass: latents of everything that the track's variants need."""
-        track = _Track(row, variants_of(row, tasks))
-        wanted = {s for planned in track.planned for s in (planned.target, planned.source) if s}
-        for sound in sorted(wanted, key=repr):
-            path = self.folder / f"latents-{self._name(sound, row)}.safetensors"
-            _ensure(path, lambda sound=sound: {"latents": self.encoder.latents(sound)})  # type: ignore[misc]
-            track.latents[sound] = path
-        track.frames = min(_frames(path) for path in track.latents.values())
-        if track.frames < self.encoder.spec.patch_size:
-            raise TrainingError(f"{row['filename']} is too short: {track.frames} latent frames.")
-        return track
-
-    def read(self, track: _Track) -> Entry:
-        """Second pass: the encoded prompt of each variant."""
-        spec, row = self.encoder.spec, track.row
-        seconds = min(self.crop_s, track.frames / spec.frames_per_second)
-        variants = []
-        for planned in track.planned:
-            try:
-                text, lyrics = prompts_of(row, seconds, planned.task, planned.tracks)
-            except LuthierError as error:
-                raise TrainingError(f"its labels are not valid: {error}") from error
-            path = self.folder / f"conditions-{_digest(text, lyrics, self.identity)}.safetensors"
-            _ensure(path, lambda t=text, w=lyrics: self.encoder.conditions(t, w))  # type: ignore[misc]
-            source = track.latents[planned.source] if planned.source else None
-            variants.append(Variant(planned.task, track.latents[planned.target], source, path))
-        bar = _bar_frames(row, spec)
-        return Entry(row["keys"], row["caption"], track.frames, bar, tuple(variants))
-
-    def _name(self, sound: Sound, row: Mapping[str, Any]) -> str:
-        """What tells a sound from others: its files' contents, and the model."""
-        main = Path(row["filename"])
-        digests = []
-        for path in sound.files:
-            digest = sha256_of(path)
-            if path == main and digest != row["sha256"]:
-                raise PathError(f"{path} has changed since the data set was built: build it again.")
-            digests.append(digest)
-        codes = ["codes"] if sound.as_codes else []
-        return _digest(*sorted(digests), *codes, self.identity)
-
-
-def _frames(path: Path) -> int:
-    with safe_open(path, "pt") as file:
-        return int(file.get_slice("latents").get_shape()[0])
-
-
 def _bar_frames(row: Mapping[str, Any], spec: ModelSpec) -> float:
     bpm, beats = bpm_of(row), str(row.get("timesignature") or "").split("/")[0]
     if bpm is None or not beats.isdigit() or int(beats) == 0:
         return 0.0
     return float(60.0 / bpm * int(beats) * spec.frames_per_second)
-
-
-def _ensure(path: Path, make: Callable[[], dict[str, Tensor]]) -> None:
-    """Write an entry unless it is there and whole."""
-    if _is_whole(path):
-        return
-    tensors = {name: value.contiguous() for name, value in make().items()}
-    for name, value in tensors.items():
-        if not torch.isfinite(value).all():
-            raise TrainingError(f"the model makes {name} that are no numbers (NaN) of it.")
-    with atomic_file(path) as temporary:
-        # Python writes the bytes: of a full disk safetensors tells in an error of its own.
-        temporary.write_bytes(serialised(tensors, metadata={"sha256": _content(tensors)}))
-
-
-def _is_whole(path: Path) -> bool:
-    try:
-        with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return (file.metadata() or {}).get("sha256") == _content(tensors)
-    except (SafetensorError, OSError):
-        return False
-
-
-def _content(tensors: Mapping[str, Tensor]) -> str:
-    total = hashlib.sha256()
-    for name in sorted(tensors):
-        total.update(f"{name}{tuple(tensors[name].shape)}".encode())
-        total.update(tensors[name].numpy().tobytes())
-    return total.hexdigest()
 
 
 def _digest(*parts: str) -> str:

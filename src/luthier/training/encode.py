@@ -5,6 +5,7 @@ pass at hand needs: first autoencoder and audio tokenizer, then text and conditi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from luthier.audio.decode import read_audio
+from luthier.files import sha256_of
 from luthier.music.checkpoints import ModelFolder
 from luthier.music.denoiser import encode_conditions
 from luthier.music.spec import ModelSpec
 from luthier.training.variants import Sound
 
 _TILE_S, _OVERLAP_S = 30, 2  # a long track is encoded in tiles; what overlaps is thrown away
+# How this module encodes, as far as the result shows it: another manner, another number.
+_MANNER = f"1: float32, tiles of {_TILE_S} s, overlap {_OVERLAP_S} s"
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,16 @@ class Encoder:
     def __init__(self, model: ModelFolder, device: torch.device) -> None:
         self.model, self.spec, self.device = model, model.spec, device
         self._parts: dict[str, Any] = {}
+
+    @cached_property
+    def identity(self) -> str:
+        """What tells the results of this encoder from another's: the model, and the manner."""
+        return f"{self.model.identity} {_MANNER}"
+
+    @cached_property
+    def vae_identity(self) -> str:
+        """The same of plain latents, which merged and related models have in common."""
+        return f"{sha256_of(self.model.part_folder('vae'))} {_MANNER}"
 
     def release(self) -> None:
         """Let go of what is loaded."""

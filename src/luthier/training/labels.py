@@ -9,7 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from luthier.audio.decode import read_audio
+from luthier.audio.key import estimate_key
+from luthier.audio.keynames import parse_key
 from luthier.audio.tempo import estimate_tempo
 from luthier.errors import AudioError, LicenceError, LuthierError, PathError
 from luthier.files import sha256_of
@@ -21,6 +26,7 @@ _FOLDS = (1 / 3, 1 / 2, 2 / 3, 1.0, 3 / 2, 2.0, 3.0)  # tempos that are the same
 _DURATION_TOLERANCE_S = 1.0
 _SHORTEST_S = 0.5
 _CONFIDENT = 0.3  # of the tempo estimate; below, it says nothing about the label
+_CONFIDENT_KEY = 0.6  # the same of the key's, which is a probability
 
 
 @dataclass(frozen=True)
@@ -76,18 +82,36 @@ def _inspect(row: Mapping[str, Any], tasks: Sequence[str], crop_s: float) -> Tra
     seconds = samples.shape[1] / rate
     if seconds < _SHORTEST_S:
         return TrackReport(key, seconds, f"it is too short: {seconds:.2f} s.")
-    tempo = estimate_tempo(samples, rate)
-    return TrackReport(key, seconds, "", tuple(_doubts(row, seconds, tempo)))
+    found = (_tempo_doubt(row, samples, rate), _key_doubt(row, samples, rate))
+    doubts = (*found, _length_doubt(row, seconds))
+    return TrackReport(key, seconds, "", tuple(doubt for doubt in doubts if doubt))
 
 
-def _doubts(row: Mapping[str, Any], seconds: float, tempo: Any) -> list[str]:
-    doubts = []
-    said, heard = bpm_of(row), tempo.bpm
-    if said and heard and tempo.confidence >= _CONFIDENT:
-        nearest = min(abs(said / (heard * fold) - 1) for fold in _FOLDS)
-        if nearest > _TEMPO_TOLERANCE:
-            doubts.append(f"labelled {said:g} bpm, heard {heard:.1f} bpm")
+def _tempo_doubt(row: Mapping[str, Any], samples: NDArray[np.float32], rate: int) -> str:
+    said = bpm_of(row)
+    if not said:
+        return ""
+    heard = estimate_tempo(samples, rate)
+    if not heard.bpm or heard.confidence < _CONFIDENT:
+        return ""
+    nearest = min(abs(said / (heard.bpm * fold) - 1) for fold in _FOLDS)
+    is_near = nearest <= _TEMPO_TOLERANCE
+    return "" if is_near else f"labelled {said:g} bpm, heard {heard.bpm:.1f} bpm"
+
+
+def _key_doubt(row: Mapping[str, Any], samples: NDArray[np.float32], rate: int) -> str:
+    if not row.get("keyscale"):
+        return ""
+    said, heard = parse_key(row["keyscale"]), estimate_key(samples, rate)
+    # The relative key has the same notes: which of the two it is can be a matter of opinion.
+    is_near = heard.same_as(said) or heard.same_as(said.relative)
+    if is_near or heard.confidence < _CONFIDENT_KEY:
+        return ""
+    return f"labelled {said.name}, heard {heard.name}"
+
+
+def _length_doubt(row: Mapping[str, Any], seconds: float) -> str:
     labelled = row.get("duration")
     if labelled and abs(labelled - seconds) > _DURATION_TOLERANCE_S:
-        doubts.append(f"labelled {labelled:.1f} s long, found {seconds:.1f} s")
-    return doubts
+        return f"labelled {labelled:.1f} s long, found {seconds:.1f} s"
+    return ""

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
 from torch import Tensor
 
 from luthier.music.checkpoints import ModelFolder
@@ -105,8 +104,8 @@ class Player:
         return x
 
     def _conditions(self, index: int) -> tuple[Tensor, Tensor]:
-        with safe_open(self.prompts[index][1].conditions, "pt") as file:
-            states, mask = file.get_tensor("states"), file.get_tensor("mask")
+        conditions = self.prompts[index][1].conditions
+        states, mask = conditions.read("states"), conditions.read("mask")
         return states[None].to(self.device), mask[None].to(self.device)
 
 

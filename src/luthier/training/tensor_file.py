@@ -42,16 +42,25 @@ class Record:
 
     def read(self) -> Tensor:
         """The tensor; `ModelError` where the file got shorter, or holds no numbers of ours."""
+        return self._numbers(self.shape, self.start)
+
+    def read_rows(self, first: int, count: int) -> Tensor:
+        """`count` rows of the tensor from `first` on, fewer where it ends; errors as of `read`."""
+        first = min(first, self.shape[0])
+        shape = (min(count, self.shape[0] - first), *self.shape[1:])
+        return self._numbers(shape, self.start + first * (self.size // max(1, self.shape[0])))
+
+    def _numbers(self, shape: tuple[int, ...], start: int) -> Tensor:
         if self.kind is None:
             raise ModelError(f"{self.path} holds {self.dtype} where numbers of a model belong.")
-        if self.size == 0:
-            return torch.empty(self.shape, dtype=self.kind)
-        buffer = bytearray(self.size)
+        buffer = bytearray(math.prod(shape) * self.kind.itemsize)
+        if not buffer:
+            return torch.empty(shape, dtype=self.kind)
         with self.path.open("rb") as file:
-            file.seek(self.start)
-            if file.readinto(buffer) != self.size:
+            file.seek(start)
+            if file.readinto(buffer) != len(buffer):
                 raise ModelError(f"{self.path} is damaged: it ends too early.")
-        return torch.frombuffer(buffer, dtype=self.kind).reshape(self.shape)
+        return torch.frombuffer(buffer, dtype=self.kind).reshape(shape)
 
 
 @dataclass(frozen=True)
