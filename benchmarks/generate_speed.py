@@ -63,7 +63,7 @@ def levels(path: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run and write results/generate.json."""
+    """Run and write results/generate_speed.json."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, help="folder of exported graphs (default: built in)")
     parser.add_argument("--duration", type=float, default=10.0, help="seconds of music")
@@ -93,7 +93,7 @@ def main() -> None:
         f"{args.duration:g} s of music in {value['wall_s']['mean']} ± {value['wall_s']['stdev']} s,"
         f" {value['peak_rss_mb']} MB peak; same seed same bytes: {value['same_seed_same_bytes']}"
     )
-    print(write_result(args.results, "generate", value))
+    print(write_result(args.results, "generate_speed", value))
 
 
 if __name__ == "__main__":

@@ -74,3 +74,7 @@ class MissingExtraError(LuthierError):
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f"{what} needs the '{extra}' extra: run  pip install 'luthier[{extra}]'")
+
+
+class CancelledError(LuthierError):
+    """Work was stopped because whoever started it asked for that; nothing was written."""

@@ -85,6 +85,23 @@ def atomic_file(path: Path) -> Iterator[Path]:
         _remove(temporary)
 
 
+def check_place(path: Path) -> None:
+    """Raise, before long work, what writing `path` would raise: `PathError` or `StorageError`.
+
+    The folder that it will lie in is made.
+    """
+    if path.is_dir():
+        raise PathError(f"{path} is a folder, but a file is to be written there.")
+    make_folder(path.parent)
+    temporary = _sibling(path)
+    try:
+        temporary.touch()
+    except OSError as error:
+        raise _explain(error, path) from error
+    finally:
+        _remove(temporary)
+
+
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder: it replaces `path` as a whole, or nothing remains."""

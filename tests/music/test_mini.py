@@ -9,12 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from luthier.audio.decode import read_audio
+from luthier.cli.main import main
 from luthier.errors import ModelError
+from luthier.files import read_json
 from luthier.music.mini import onnx_folder, torch_folder
 from luthier.music.model import load_model
 from luthier.music.pipeline import MusicPipeline
 from luthier.music.request import request_from
 from luthier.music.spec import load_spec
+from tiny_lm import tiny_lm_onnx
 
 MAX_BYTES = 40_000_000
 
@@ -59,6 +63,27 @@ def test_clips_are_sound(pipeline: MusicPipeline, seed: int) -> None:
     assert np.isfinite(audio).all()
     assert float(np.abs(audio).max()) < 0.95
     assert float(np.sqrt(np.mean(audio**2))) > 0.01
+
+
+def test_it_plays_audio_codes(pipeline: MusicPipeline) -> None:
+    asked = {"prompt": "pop, piano, drums", "duration": 4.0, "seed": 1}
+    codes = "".join(f"<|audio_code_{number}|>" for number in range(100, 2100, 100))
+    one = pipeline.generate(request_from(asked | {"audio_codes": codes}))
+    other = pipeline.generate(request_from(asked | {"audio_codes": [7] * 20}))
+    assert one.audio.shape == (2, 4 * pipeline.spec.sample_rate)
+    assert np.isfinite(one.audio).all()
+    assert np.abs(one.latents - other.latents).max() > 0.1
+
+
+def test_it_plays_what_a_planner_thinks(tmp_path: Path) -> None:
+    planner = ["--thinking", "--planner", str(tiny_lm_onnx()), "--lm-temperature", "0"]
+    flags = ["--duration", "10", "--seed", "3", "--steps", "4", "--threads", "1", "-q"]
+    out = tmp_path / "x.wav"
+    assert main(["generate", "calm piano", *planner, *flags, "--out", str(out)]) == 0
+    audio, rate = read_audio(out)
+    assert audio.shape == (2, 10 * rate)
+    request = read_json(next(tmp_path.glob("*.json")))["config"]["request"]
+    assert len(request["audio_codes"]) == 50
 
 
 def test_a_corrupted_graph_is_refused(tmp_path: Path) -> None:

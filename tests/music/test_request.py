@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luthier.errors import RequestError
-from luthier.music.request import MusicRequest, request_fields, request_from, resolve
+from luthier.music.request import MusicRequest, request_fields, request_from
+from luthier.music.resolve import resolve
 from tiny import SPEC
 
 
@@ -41,6 +42,16 @@ def test_text_as_a_command_line_gives_it() -> None:
         ({"task": "remix"}, "text2music"),
         ({"task": "repaint"}, "give source_audio"),
         ({"repaint_start": 3, "repaint_end": 2}, "before it starts"),
+        ({"repaint_end": -5}, "repaint_end_s is -5: it must be 0 to 600 seconds"),
+        ({"regions": "1-2"}, "Did you mean 'repaint_regions'"),
+        ({"repaint_regions": "1-2"}, "write each region as start:end"),
+        ({"repaint_regions": "1:2", "repaint_start": 4}, "or one window, not both"),
+        ({"audio_codes": "64000"}, "code 64000 does not exist: codes are 0 to 63999"),
+        ({"audio_codes": "la la"}, "write audio codes as"),
+        ({"audio_codes": (1,), "task": "lego", "source_audio": "x"}, "not for lego"),
+        ({"seeds": "1,2", "batch_size": 3}, "2 seeds for 3 pieces"),
+        ({"sampler_mode": "heun", "infer_method": "sde"}, "choose one of them"),
+        ({"infer_method": "dpm"}, "'ode' or 'sde'"),
         ({"timesteps": "0.1,0.5"}, "must fall"),
         ({"timesteps": "0"}, "must fall"),
         ({"seed": 2**32}, "0 to 4294967295"),
@@ -70,6 +81,74 @@ def test_upstream_names_and_values() -> None:
     assert (request.prompt, request.key, request.duration_s) == ("x", "C major", 12.0)
     assert (request.seed, request.repaint_end_s, request.steps) == (None, None, 12)
     assert request.tracks == ("backing_vocals",)
+
+
+def test_audio_codes_as_a_planner_writes_them() -> None:
+    codes = (3, 63999)
+    assert (
+        request_from({"audio_codes": "<|audio_code_3|>\n<|audio_code_63999|>"}).audio_codes == codes
+    )
+    assert request_from({"audioCodeString": "3, 63999"}).audio_codes == codes
+    assert request_from({"audio_codes": ""}).audio_codes == ()
+
+
+def test_codes_make_a_cover_as_long_as_they_are() -> None:
+    resolved = resolve(request_from({"audio_codes": (1,) * 10}), SPEC)
+    assert (resolved.task, resolved.duration_s) == ("cover", 2.0)
+
+
+def test_seeds_of_a_batch() -> None:
+    assert request_from({"seeds": "5,7"}).piece_seeds == (5, 7)
+    assert request_from({"seed": "5,7,9"}).batch_size == 3
+    assert request_from({"seed": 2**32 - 1, "batch_size": 2}).piece_seeds == (2**32 - 1, 0)
+    assert request_from({"batch_size": 2}).piece_seeds == (None, None)
+
+
+def test_regions_as_text() -> None:
+    request = request_from({"repaint_regions": "-2:1,5:"})
+    assert request.windows == ((-2.0, 1.0), (5.0, None))
+    assert request_from({"repaint_start": 1}).windows == ((1.0, None),)
+
+
+def test_adg_as_upstream_asks_for_it() -> None:
+    assert request_from({"use_adg": "true"}).guidance_method == "adg"
+    assert request_from({"use_adg": False}).guidance_method is None
+
+
+@pytest.mark.parametrize(
+    ("values", "duration_s"),
+    [
+        ({"repaint_start": 1, "repaint_end": 2}, 5.0),
+        ({"repaint_start": -2, "repaint_end": 1}, 7.0),
+        ({"repaint_start": 4, "repaint_end": 8}, 8.0),
+        ({"repaint_start": 5, "repaint_end": 8}, 8.0),
+        ({"repaint_regions": "-1:1,4:6"}, 7.0),
+    ],
+)
+def test_a_repaint_is_as_long_as_source_and_windows(
+    values: dict[str, Any], duration_s: float
+) -> None:
+    request = request_from({"task": "repaint", "source_audio": "x.wav"} | values)
+    resolved = resolve(request, SPEC, 5.0)
+    assert resolved.duration_s == duration_s
+    assert resolve(resolved, SPEC, 5.0) == resolved
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"repaint_start": 6}, "starts at 6 s, but the recording is 5 s long"),
+        ({"repaint_regions": "1:2,5.5:7"}, "starts at 5.5 s"),
+        ({"task": "lego", "repaint_start": -1}, "only the task repaint makes a recording longer"),
+        ({"task": "lego", "repaint_end": 6}, "reaches beyond the recording of 5 s"),
+        ({"duration": 9}, "the result of this repaint is 5 seconds"),
+        ({"repaint_end": 61}, "at most 60 seconds"),
+    ],
+)
+def test_windows_outside_are_refused(values: dict[str, Any], message: str) -> None:
+    request = request_from({"task": "repaint", "source_audio": "x.wav"} | values)
+    with pytest.raises(RequestError, match=message):
+        resolve(request, SPEC, 5.0)
 
 
 def test_the_first_alias_that_says_something_wins() -> None:

@@ -21,7 +21,7 @@ def folder(tmp_path: Path) -> Path:
 def test_an_export_is_whole(folder: Path) -> None:
     manifest = verify_manifest(folder)
     assert {"tokenizer.json", "luthier.json", "silence_latent.npy"} <= set(manifest.files)
-    assert len(manifest.graphs) == 8
+    assert len(manifest.graphs) == 9
 
 
 @pytest.mark.parametrize("name", ["dit_decoder.onnx", "tokenizer.json", "silence_latent.npy"])

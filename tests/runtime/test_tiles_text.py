@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 
 from luthier.errors import ModelError
 from luthier.runtime.text import load_tokenizer, token_ids
-from luthier.runtime.tiles import OVERLAP_FRAMES, TILE_FRAMES, decode_tiled
+from luthier.runtime.tiles import decode_tiles, encode_tiles
 from tiny import tiny_tokenizer
 
 HOP = 4
+TILE, OVERLAP = 512, 64
 
 
 def held(latents: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -19,10 +20,16 @@ def held(latents: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.repeat(latents, HOP, axis=2)[:, :2]
 
 
-@pytest.mark.parametrize("frames", [1, TILE_FRAMES, TILE_FRAMES + 1, 900, 2000])
+def joined(latents: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.concatenate(
+        list(decode_tiles(held, latents, HOP, tile=TILE, overlap=OVERLAP)), axis=1
+    )
+
+
+@pytest.mark.parametrize("frames", [1, TILE, TILE + 1, 769, 900, 2000])
 def test_tiles_join_to_the_whole(frames: int) -> None:
     latents = np.random.default_rng(0).standard_normal((1, 3, frames)).astype(np.float32)
-    assert decode_tiled(held, latents, HOP) == pytest.approx(held(latents), abs=1e-6)
+    assert joined(latents) == pytest.approx(held(latents)[0], abs=1e-6)
 
 
 def test_tiles_are_bounded_and_overlap() -> None:
@@ -32,9 +39,26 @@ def test_tiles_are_bounded_and_overlap() -> None:
         sizes.append(latents.shape[2])
         return held(latents)
 
-    decode_tiled(counted, np.zeros((1, 2, 1500), np.float32), HOP)
-    assert max(sizes) <= TILE_FRAMES
-    assert sum(sizes) >= 1500 + 2 * OVERLAP_FRAMES * (len(sizes) - 1)
+    blocks = decode_tiles(
+        counted, np.zeros((1, 2, 1500), np.float32), HOP, tile=TILE, overlap=OVERLAP
+    )
+    assert sum(block.shape[1] for block in blocks) == 1500 * HOP
+    assert max(sizes) <= TILE
+    assert sum(sizes) >= 1500 + 2 * OVERLAP * (len(sizes) - 1)
+
+
+def smoothed(audio: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The mean of each hop and its neighbours: an encoder that hears one frame around."""
+    frames = audio.reshape(1, 2, -1, HOP).mean(axis=(1, 3))
+    padded = np.pad(frames, ((0, 0), (1, 1)))
+    return (padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:])[:, None]
+
+
+@pytest.mark.parametrize("frames", [1, 30, 31, 100, 777])
+def test_encoding_in_tiles_is_encoding_the_whole(frames: int) -> None:
+    audio = np.random.default_rng(0).standard_normal((1, 2, frames * HOP)).astype(np.float32)
+    tiled = encode_tiles(smoothed, audio, HOP, tile=30, overlap=2)
+    assert np.array_equal(tiled, smoothed(audio))
 
 
 def test_tokens_are_cut_and_never_empty() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from luthier.audio.mp3 import RATES as MP3_RATES
 from luthier.audio.mp3 import Mp3Encoder
 from luthier.audio.playback import PlaybackCheck
+from luthier.audio.tags import id3_tag
 from luthier.errors import AudioError, RequestError
 from luthier.files import atomic_file
 
@@ -54,6 +57,7 @@ def write_audio(
     *,
     bitrate_kbps: int = 320,
     subtype: Subtype = "pcm16",
+    tags: Mapping[str, str] | None = None,
 ) -> None:
     """Write `samples` (channels, n), ±1 at full scale, to `path`; values beyond ±1 are clamped.
 
@@ -64,6 +68,7 @@ def write_audio(
         bitrate_kbps: for the lossy formats, of the whole stream; MP3 takes at most 320, Opus
             256 a channel.
         subtype: pcm16, pcm24 (WAV, FLAC) or float (WAV).
+        tags: written into the file; WAV keeps title, comment and encoder only.
 
     Raises:
         RequestError: a format, rate or shape that cannot be written.
@@ -71,16 +76,39 @@ def write_audio(
         StorageError, PathError: the disk refused; nothing is left behind.
     """
     _check(samples)
+    block = _BLOCK_S * sample_rate
+    blocks = (samples[:, start : start + block] for start in range(0, samples.shape[1], block))
+    with blocks_writer(
+        path,
+        sample_rate,
+        samples.shape[0],
+        bitrate_kbps=bitrate_kbps,
+        subtype=subtype,
+        tags=tags,
+    ) as writer:
+        for part in blocks:
+            writer.add(part)
+
+
+@contextmanager
+def blocks_writer(
+    path: Path,
+    sample_rate: int,
+    channels: int = 2,
+    *,
+    bitrate_kbps: int = 320,
+    subtype: Subtype = "pcm16",
+    tags: Mapping[str, str] | None = None,
+) -> Iterator[AudioWriter]:
+    """`write_audio` for sound that comes block by block: the file appears when all went well."""
     check_writable(path, sample_rate, subtype)
-    channels, block = samples.shape[0], _BLOCK_S * sample_rate
     with (
         atomic_file(path) as temporary,
         AudioWriter(
-            temporary, sample_rate, channels, bitrate_kbps=bitrate_kbps, subtype=subtype
+            temporary, sample_rate, channels, bitrate_kbps=bitrate_kbps, subtype=subtype, tags=tags
         ) as writer,
     ):
-        for start in range(0, samples.shape[1], block):
-            writer.add(samples[:, start : start + block])
+        yield writer
 
 
 def check_writable(path: Path, sample_rate: int, subtype: Subtype = "pcm16") -> None:
@@ -142,7 +170,7 @@ class AudioWriter:
     """Writes a file block by block, not atomically: `write_audio` and `atomic_file` are for that.
 
     Args:
-        path, sample_rate, bitrate_kbps, subtype: as for `write_audio`.
+        path, sample_rate, bitrate_kbps, subtype, tags: as for `write_audio`.
         channels: 1 or 2.
         check: decode what was encoded, packet by packet, for `decoded_peak`.
 
@@ -161,10 +189,12 @@ class AudioWriter:
         bitrate_kbps: int = 320,
         subtype: Subtype = "pcm16",
         check: bool = False,
+        tags: Mapping[str, str] | None = None,
     ) -> None:
         self._kind = _format_of(path, sample_rate, subtype)
         self._path, self._rate, self._channels = path, sample_rate, channels
         self._kbps, self._wants_check = bitrate_kbps, check
+        self._tags = dict(tags or {})
         self._check: PlaybackCheck | None = None
         self._count = 0
         self._mp3: Mp3Encoder | None = None
@@ -177,6 +207,7 @@ class AudioWriter:
         if self._kind.codec == "mp3":
             # BinaryIO in all that an encoder uses.
             sink: Any = self._sink
+            sink.write(id3_tag(self._tags))
             self._mp3 = Mp3Encoder(sink, self._rate, self._channels, self._kbps)
             if self._wants_check:
                 self._check = PlaybackCheck("mp3float")
@@ -231,6 +262,7 @@ class AudioWriter:
             self._container = av.open(
                 self._sink, "w", format=kind.container, options={"fflags": "+bitexact"}
             )
+            self._container.metadata.update(self._tags)
             layout = _LAYOUTS[self._channels]
             self._stream = stream = self._container.add_stream(
                 kind.codec, rate=self._rate, layout=layout, format=kind.sample_format

@@ -42,7 +42,7 @@ class Mp3Encoder:
         encoder.set_channels(channels)
         encoder.set_quality(_QUALITY)
         self._encoder = encoder
-        self._target = target
+        self._target, self._start = target, target.tell()  # behind what tags there are
         self._channels, self._rate = channels, sample_rate
         self._head = b""
         self._samples = self._bytes = 0
@@ -55,7 +55,7 @@ class Mp3Encoder:
     def finish(self) -> bytes:
         """Write what LAME still holds, then the Info frame; return the former."""
         last = self._write(bytes(self._encoder.flush()))
-        self._target.seek(0)
+        self._target.seek(self._start)
         self._target.write(self._info_frame())
         return last
 

@@ -1,14 +1,18 @@
-"""What surrounds the sound in a file: tags to step over, and what the head says of the length."""
+"""What surrounds the sound in a file: tags to write and to step over, and what the head says of
+the length."""
 
 from __future__ import annotations
 
 import io
 import os
+from collections.abc import Mapping
 from typing import BinaryIO
 
 _ID3_HEAD = 10
 _BIG_TAG = 1 << 20  # smaller ones are left to FFmpeg, which also finds the format by them
 _SCAN = 4096
+_ID3_FRAMES = {"title": b"TIT2", "encoder": b"TSSE", "comment": b"COMM"}
+_UTF8 = b"\x03"
 
 
 class TaglessFile(io.RawIOBase):
@@ -47,6 +51,23 @@ class TaglessFile(io.RawIOBase):
     def tell(self) -> int:
         """Where the next byte comes from, counted from behind the tag."""
         return self._stream.tell() - self._start
+
+
+def id3_tag(tags: Mapping[str, str]) -> bytes:
+    """Tags as an ID3v2.4 tag, to stand at the head of an MP3 file; nothing for none."""
+    frames = b""
+    for name, text in tags.items():
+        kind, value = _ID3_FRAMES.get(name, b"TXXX"), text.encode()
+        if kind == b"TXXX":
+            value = name.encode() + b"\0" + value
+        elif kind == b"COMM":
+            value = b"eng\0" + value
+        frames += kind + _syncsafe(len(value) + 1) + bytes(2) + _UTF8 + value
+    return b"ID3\x04\0\0" + _syncsafe(len(frames)) + frames if frames else b""
+
+
+def _syncsafe(size: int) -> bytes:
+    return bytes(size >> shift & 0x7F for shift in (21, 14, 7, 0))
 
 
 def id3_size(stream: BinaryIO) -> int:

@@ -26,7 +26,9 @@ COMMANDS = {
     "compare": "rank checkpoints against real tracks and name the best",
     "merge": "base + adapter → model",
     "export": "model → ONNX graphs with contract and manifest",
+    "plan": "a few words → tempo, key, caption, lyrics and audio codes",
     "generate": "play it: a prompt → a WAV",
+    "serve": "play over HTTP: ACE-Step's REST API over a durable queue",
     "trace": "where a result came from",
 }
 _USAGE_EXIT = 2

@@ -7,7 +7,7 @@ guidance and noise.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -74,6 +74,16 @@ class TorchGraphs:
             found = graph.module(*inputs)
         outputs = found if isinstance(found, tuple) else (found,)
         return {key: value.cpu().numpy() for key, value in zip(graph.outputs, outputs, strict=True)}
+
+    def bind(
+        self, name: str, constants: Mapping[str, NDArray[Any]]
+    ) -> Callable[[Mapping[str, NDArray[Any]]], dict[str, NDArray[Any]]]:
+        """A graph for many runs with the same `constants`."""
+        return lambda feeds: self.run(name, {**constants, **feeds})
+
+    def is_batch_independent(self, name: str) -> bool:
+        """Always: torch runs in floating point."""
+        return True
 
 
 class TorchPipeline(MusicPipeline):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,23 +11,41 @@ from typing import Any
 import onnx
 
 from luthier.files import sha256_of, write_json
+from luthier.runtime.contract import CONTRACT_VERSION, CORE_CONTRACT, EMBEDDING_CONTRACT
 from luthier.runtime.manifest import MANIFEST_NAME
-from luthier.runtime.session import CORE_CONTRACT, EMBEDDING_CONTRACT
 
 CORE_GRAPHS = (
     "condition_encoder",
     "dit_decoder",
     "audio_tokenizer",
+    "audio_code_embedding",
     "audio_detokenizer",
     "vae_decoder",
     "vae_encoder",
 )
 EMBEDDING, TOKEN_EMBEDDING = "qwen3_embedding_0p6", "qwen3_token_embedding_0p6"
-_EXPORT_RECORDS = (MANIFEST_NAME, "run.json")
+# The operator that scales a whole tensor, all items of a batch in it, by its largest values.
+_SCALED_BY_BATCH = "DynamicQuantizeLinear"
+_EXPORT_RECORDS = (MANIFEST_NAME, "run.json", "report.json", "README.md", "export.pid")
 
 
-def signature(path: Path) -> tuple[list[str], list[str], list[str]]:
-    """Input names, output names and external data files of a graph file."""
+@dataclass(frozen=True)
+class GraphFile:
+    """What a graph file says of itself.
+
+    Attributes:
+        sidecars: names of the files beside it that hold its weights.
+        is_batch_independent: no activation is scaled by what the whole batch holds.
+    """
+
+    inputs: list[str]
+    outputs: list[str]
+    sidecars: list[str]
+    is_batch_independent: bool
+
+
+def read_graph(path: Path) -> GraphFile:
+    """Read what contract and manifest tell of a graph."""
     proto = onnx.load(path, load_external_data=False)
     sidecars = {
         entry.value
@@ -34,39 +53,50 @@ def signature(path: Path) -> tuple[list[str], list[str], list[str]]:
         for entry in tensor.external_data
         if entry.key == "location"
     }
-    inputs = [value.name for value in proto.graph.input]
-    return inputs, [value.name for value in proto.graph.output], sorted(sidecars)
+    return GraphFile(
+        inputs=[value.name for value in proto.graph.input],
+        outputs=[value.name for value in proto.graph.output],
+        sidecars=sorted(sidecars),
+        is_batch_independent=all(n.op_type != _SCALED_BY_BATCH for n in proto.graph.node),
+    )
 
 
 def write_contracts(folder: Path, num_layers: int) -> None:
     """Write `io_contract_core.json` and the embedding's contract for the graphs in `folder`."""
-    names = {name: signature(folder / f"{name}.onnx") for name in CORE_GRAPHS}
+    graphs = {name: read_graph(folder / f"{name}.onnx") for name in CORE_GRAPHS}
     write_json(
         folder / CORE_CONTRACT,
         {
-            "inputs": {name: inputs for name, (inputs, _, _) in names.items()},
-            "outputs": {name: outputs for name, (_, outputs, _) in names.items()},
+            "contract_version": CONTRACT_VERSION,
+            "inputs": {name: graph.inputs for name, graph in graphs.items()},
+            "outputs": {name: graph.outputs for name, graph in graphs.items()},
             "num_layers": num_layers,
-            "paths": {name: f"{name}.onnx" for name in names},
+            "paths": {name: f"{name}.onnx" for name in graphs},
         },
     )
-    inputs, outputs, _ = signature(folder / f"{EMBEDDING}.onnx")
-    token_inputs, token_outputs, _ = signature(folder / f"{TOKEN_EMBEDDING}.onnx")
+    states, tokens = (read_graph(folder / f"{name}.onnx") for name in (EMBEDDING, TOKEN_EMBEDDING))
     write_json(
         folder / EMBEDDING_CONTRACT,
         {
+            "contract_version": CONTRACT_VERSION,
             "path": f"{EMBEDDING}.onnx",
-            "inputs": inputs,
-            "outputs": outputs,
+            "inputs": states.inputs,
+            "outputs": states.outputs,
             "token_embedding_path": f"{TOKEN_EMBEDDING}.onnx",
-            "token_embedding_inputs": token_inputs,
-            "token_embedding_outputs": token_outputs,
+            "token_embedding_inputs": tokens.inputs,
+            "token_embedding_outputs": tokens.outputs,
         },
     )
 
 
 def write_onnx_manifest(
-    folder: Path, root: str, precision: str, extra: Mapping[str, Mapping[str, Any]]
+    folder: Path,
+    root: str,
+    precision: str,
+    extra: Mapping[str, Mapping[str, Any]],
+    *,
+    planners: Mapping[str, Mapping[str, Any]] | None = None,
+    quality: Mapping[str, Any] | None = None,
 ) -> None:
     """Write `manifest.json` for everything in `folder`.
 
@@ -74,33 +104,46 @@ def write_onnx_manifest(
         root: the name of the folder that it will be.
         precision: the tier that was asked for.
         extra: more about a graph (its precision, its parity), by component.
+        planners: the groups of the language models, by tag, then by file.
+        quality: how the tier's music compares to float32's, where that was measured.
     """
     groups: dict[str, dict[str, Any]] = {"core": {}, EMBEDDING: {}}
-    sidecars: set[str] = set()
-    for path in sorted(folder.glob("*.onnx")):
-        inputs, outputs, external = signature(path)
-        sidecars.update(external)
+    groups |= {tag: dict(entries) for tag, entries in (planners or {}).items()}
+    named = {name for entries in groups.values() for name in entries}
+    for path in sorted(p for p in folder.glob("*.onnx") if p.name not in named):
         group = "core" if path.stem in CORE_GRAPHS else EMBEDDING
-        groups[group][path.name] = {
-            "path": path.name,
-            "external_data": bool(external),
-            "external_files": external,
-            "inputs": inputs,
-            "outputs": outputs,
-            **_digest(path),
-            **extra.get(path.stem, {}),
-        }
-    others = [p for p in sorted(folder.iterdir()) if p.is_file() and p.suffix != ".onnx"]
+        groups[group][path.name] = {**manifest_entry(path), **extra.get(path.stem, {})}
     write_json(
         folder / MANIFEST_NAME,
         {
             "generated_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "artifact_root": root,
             "precision": precision,
+            "quality": quality,
             "models": groups,
-            "files": {p.name: _digest(p) for p in others if p.name not in _EXPORT_RECORDS},
+            "files": other_files(folder),
         },
     )
+
+
+def manifest_entry(path: Path) -> dict[str, Any]:
+    """What a manifest records of a graph file, whatever was measured about it."""
+    graph = read_graph(path)
+    return {
+        "path": path.name,
+        "external_data": bool(graph.sidecars),
+        "external_files": graph.sidecars,
+        "inputs": graph.inputs,
+        "outputs": graph.outputs,
+        **_digest(path),
+        "batch_independent": graph.is_batch_independent,
+    }
+
+
+def other_files(folder: Path) -> dict[str, dict[str, Any]]:
+    """What a manifest records of the files beside the graphs."""
+    paths = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix != ".onnx")
+    return {path.name: _digest(path) for path in paths if path.name not in _EXPORT_RECORDS}
 
 
 def _digest(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A torch module → an ONNX graph in float32, tidied: constants folded, axes named by the contract.
+"""A torch module → the skeleton of an ONNX graph: its weights are inputs, named but without values.
 
 The tracing exporter is the default: it takes a second a graph where torch.export takes half a
 minute, and parity is checked at other lengths than the traced ones. `dynamo` is there for what
@@ -18,6 +18,7 @@ from typing import Any, Literal
 import onnx
 import onnx_ir
 import torch
+from onnx import version_converter
 from onnx_ir.passes import common as passes
 from onnxscript import optimizer
 from torch import nn
@@ -29,10 +30,11 @@ from luthier.music.graphs import Graph
 
 Exporter = Literal["trace", "dynamo"]
 
-MINIMUM_OPSET = 18
+WEIGHTS = "part."  # what the names of weights begin with: the attribute of `cuts._Cut`
+_TRACED_OPSETS = range(17, 21)  # what the tracing exporter writes
+_IR_VERSION = 10  # the newest that ONNX Runtime 1.20 reads
 # Folding a computed constant (a Fourier matrix) would store it: only small ones are worth that.
 _FOLD_UP_TO = 4096
-_SHARED_UP_TO = 2**24  # equal constants are stored once, up to this many elements
 
 
 class GraphError(ExportError):
@@ -41,20 +43,35 @@ class GraphError(ExportError):
     exit_code = 2
 
 
-def to_onnx(graph: Graph, opset: int = MINIMUM_OPSET, exporter: Exporter = "trace") -> Any:
-    """Export one graph as a float32 `onnx.ModelProto`; raise `GraphError` naming it otherwise."""
+def skeleton(graph: Graph, opset: int = 18, exporter: Exporter = "trace") -> Any:
+    """Export one graph as an `onnx.ModelProto` whose weights are further inputs.
+
+    Args:
+        graph: its module's weights may be hollow: only their shapes are looked at.
+        opset: 17 to 21.
+
+    Raises:
+        GraphError: it cannot be exported, and why.
+    """
+    first = min(max(opset, _TRACED_OPSETS.start), _TRACED_OPSETS.stop - 1)
     try:
         with torch.no_grad(), plain_attention(graph.module), _tables_named(graph.module), _quiet():
-            proto = _traced(graph, opset) if exporter == "trace" else _captured(graph, opset)
-            return _tidied(proto, graph)
+            ir = _traced(graph, first) if exporter == "trace" else _captured(graph, first)
+            proto = _tidied(ir, graph)
+            if opset != first:
+                proto = version_converter.convert_version(proto, opset)
+        proto.ir_version = min(proto.ir_version, _IR_VERSION)
+        onnx.checker.check_model(proto)
     except (RuntimeError, ValueError, TypeError, onnx.checker.ValidationError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise GraphError(f"the graph {graph.name} could not be exported: {first}") from error
+        told = str(error).strip().splitlines()
+        raise GraphError(
+            f"the graph {graph.name} could not be exported: {told[0] if told else repr(error)}"
+        ) from error
+    return proto
 
 
 def _traced(graph: Graph, opset: int) -> Any:
     with tempfile.TemporaryDirectory() as folder:
-        # A file, not a buffer: beyond 2 GB the weights lie beside it.
         path = Path(folder) / f"{graph.name}.onnx"
         torch.onnx.export(
             graph.module,
@@ -65,9 +82,10 @@ def _traced(graph: Graph, opset: int) -> Any:
             opset_version=opset,
             dynamic_axes=graph.axes,
             do_constant_folding=False,
+            export_params=False,
             dynamo=False,
         )
-        return onnx.load(path)
+        return onnx_ir.from_proto(onnx.load(path))
 
 
 def _captured(graph: Graph, opset: int) -> Any:
@@ -82,23 +100,21 @@ def _captured(graph: Graph, opset: int) -> Any:
         verbose=False,
     )
     assert program is not None
-    return program.model_proto
+    model = program.model
+    for name, value in list(model.graph.initializers.items()):
+        if name.startswith(WEIGHTS):
+            del model.graph.initializers[name]
+            value.const_value = None
+            model.graph.inputs.append(value)
+    return model
 
 
-def _tidied(proto: Any, graph: Graph) -> Any:
-    model = onnx_ir.from_proto(proto)
+def _tidied(model: Any, graph: Graph) -> Any:
     for _ in range(2):
-        optimizer.fold_constants(
-            model,
-            # A transposed weight is a weight: fold it whatever its size, so that it can be
-            # quantised.
-            should_fold=lambda node: True if node.op_type == "Transpose" else None,
-            output_size_limit=_FOLD_UP_TO,
-            onnx_shape_inference=False,
-        )
+        optimizer.fold_constants(model, output_size_limit=_FOLD_UP_TO, onnx_shape_inference=False)
         for tidy in (
             passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
-            passes.DeduplicateInitializersPass(size_limit=_SHARED_UP_TO),
+            passes.DeduplicateInitializersPass(),
             passes.IdentityEliminationPass(),
             passes.CommonSubexpressionEliminationPass(),
             passes.RemoveUnusedNodesPass(),
@@ -108,13 +124,18 @@ def _tidied(proto: Any, graph: Graph) -> Any:
     proto = onnx_ir.to_proto(model)
     proto.doc_string = ""
     del proto.graph.value_info[:]
+    del proto.metadata_props[:]
     for node in proto.graph.node:
         node.doc_string = ""
         del node.metadata_props[:]
-    for value in (*proto.graph.input, *proto.graph.output):
-        for index, axis in graph.axes[value.name].items():
-            value.type.tensor_type.shape.dim[index].dim_param = axis
-    onnx.checker.check_model(proto)
+    named = {value.name: value for value in (*proto.graph.input, *proto.graph.output)}
+    for name, axes in graph.axes.items():
+        if name not in named:
+            raise ValueError(f"{name} is not used: the contract promises it")
+        for index, axis in axes.items():
+            named[name].type.tensor_type.shape.dim[index].dim_param = axis
+        for index, length in graph.fixed.get(name, {}).items():
+            named[name].type.tensor_type.shape.dim[index].dim_value = length
     return proto
 
 

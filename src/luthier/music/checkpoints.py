@@ -35,10 +35,12 @@ from transformers.utils import logging as transformers_logging
 from luthier.errors import LuthierError, ModelError
 from luthier.files import existing_folder, read_json, sha256_of
 from luthier.music.autoencoder import autoencoder_from
-from luthier.music.oobleck import oobleck_from
+from luthier.music.oobleck import context_frames, oobleck_from
 from luthier.music.original_layout import component_config, diffusers_name
 from luthier.music.spec import SPEC_NAME, ModelSpec, load_spec
 from luthier.music.templates import TASKS
+from luthier.runtime.text import load_tokenizer
+from luthier.runtime.tiles import FADE_FRAMES
 
 Layout = Literal["luthier", "diffusers", "original"]
 MANIFEST_NAME = "manifest.json"
@@ -55,6 +57,7 @@ _FOLDERS = {"diffusers": {"audio_detokenizer": "audio_token_detokenizer"}}
 _SMALL_TASKS = ("text2music", "cover", "repaint")
 # Of ACE-Step 1.5, where a configuration does not say.
 _MIN_FRAMES, _TIMBRE_S, _POOL_WINDOW = 128, 30, 5
+_TILE_FRAMES = 256  # ten seconds: at full size half a gigabyte more than the weights
 
 
 @dataclass(frozen=True)
@@ -123,10 +126,7 @@ class ModelFolder:
 
     def tokenizer(self) -> Tokenizer:
         """The text tokenizer."""
-        path = self.part_folder("tokenizer") / "tokenizer.json"
-        if not path.is_file():
-            raise ModelError(f"{path} is missing: the model folder is incomplete. Get it again.")
-        return Tokenizer.from_file(str(path))
+        return load_tokenizer(self.part_folder("tokenizer") / "tokenizer.json")
 
     @cached_property
     def identity(self) -> str:
@@ -208,6 +208,8 @@ def _derived_spec(model: ModelFolder) -> ModelSpec:
         timbre_frames=original.get("timbre_fix_frame", timbre),
         min_frames=_MIN_FRAMES,
         max_frames=_silence_frames(model),
+        tile_frames=_TILE_FRAMES,
+        tile_overlap=context_frames(vae["downsampling_ratios"]) + FADE_FRAMES // 2,
         is_turbo=turbo,
         default_steps=8 if turbo else 50,
         default_shift=3.0 if turbo else 1.0,

@@ -34,7 +34,9 @@ _NULL = "null_condition_emb"
 _COMPUTED = ("inv_freq", "implicit_codebook", "_levels", "_basis", "soft_clamp_input_value", "mask")
 
 _ATTENTION = ("num_attention_heads", "num_key_value_heads", "intermediate_size", "hidden_size")
-_SHARED = ("head_dim", "rope_theta", "attention_bias", "attention_dropout", "rms_norm_eps")
+_SHARED = ("head_dim", "rope_theta", "rms_norm_eps")
+# What a configuration may leave out, with what it then means.
+_ASSUMED = {"attention_bias": False, "attention_dropout": 0.0}
 _EXTRA = {
     "transformer": ("num_hidden_layers", "in_channels", "audio_acoustic_hidden_dim", "patch_size"),
     "condition_encoder": (
@@ -98,7 +100,8 @@ def component_config(component: str, config: Mapping[str, Any]) -> dict[str, Any
     lacking = [name for name in names if name not in config]
     if lacking:
         raise ModelError(f"config.json is not one of ACE-Step 1.5: it lacks {', '.join(lacking)}.")
-    values = {name: config[name] for name in names}
+    values = {name: config.get(name, value) for name, value in _ASSUMED.items()}
+    values |= {name: config[name] for name in names}
     values["sliding_window"] = config.get("sliding_window") or 128
     encoder = {name: config.get(f"encoder_{name}") or config[name] for name in _ATTENTION}
     if component == "transformer":

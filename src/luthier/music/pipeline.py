@@ -1,50 +1,56 @@
-"""A request → music, on ONNX Runtime: prompts, conditions, noise, denoising, decoding. No torch.
-
-The noise is numpy's own (`default_rng(seed)`, PCG64): the same seed gives the same bytes on one
-machine, and another piece than the same seed in a torch pipeline.
-"""
+"""A request → music, on ONNX Runtime: prompts, conditions, noise, denoising, decoding. No torch."""
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from luthier.audio.decode import read_audio
-from luthier.errors import ModelError
-from luthier.music import conditioning, templates
+from luthier.music.encoder import Encoder
 from luthier.music.mini import onnx_folder
-from luthier.music.request import MAX_SEED, TASKS_WITH_SOURCE, MusicRequest, resolve
-from luthier.music.sampler import Blend, Conditions, Plan, sample
-from luthier.music.schedule import step_times
+from luthier.music.pieces import Piece, plan_of
+from luthier.music.prepare import prepare, read_source, splice_of, with_seed
+from luthier.music.request import MAX_SEED, MusicRequest
+from luthier.music.sampler import sample
+from luthier.music.sound import Ending, Sound, Splice
 from luthier.music.spec import ModelSpec, load_spec
+from luthier.music.velocity import Denoiser
 from luthier.progress import SILENT, Display
+from luthier.runtime.cancel import Cancel, stop_if_asked
+from luthier.runtime.pool import SessionPool
 from luthier.runtime.session import Graphs
-from luthier.runtime.text import load_tokenizer, token_ids
-from luthier.runtime.tiles import decode_tiled
+from luthier.runtime.text import load_tokenizer
+from luthier.runtime.tiles import decode_tiles
 
 Array = NDArray[np.float32]
-
-PEAK = 10 ** (-1 / 20)  # -1 dBFS: room for what lossy encoders overshoot
-_SILENT = 1e-5
 
 
 @dataclass(frozen=True)
 class Generated:
     """One piece of music and how it came about."""
 
-    audio: Array = field(repr=False)  # (2, n), peak at -1 dBFS
-    sample_rate: int
+    sound: Sound = field(repr=False)
     latents: Array = field(repr=False)  # [1, T, C]
     seed: int
     request: MusicRequest  # with everything resolved
-    timings_s: dict[str, float]  # per stage, seconds
+    timings_s: dict[str, float]  # per stage, seconds; a batch's divided by its pieces
+
+    @property
+    def audio(self) -> Array:
+        """The whole sound (2, n); `sound.blocks()` reads a long one without holding it."""
+        return self.sound.read()
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz."""
+        return self.sound.sample_rate
 
 
 class _Timer:
@@ -52,11 +58,20 @@ class _Timer:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
+    def stage(self, name: str, share: int = 1) -> Iterator[None]:
         started = time.perf_counter()
         yield
-        spent = self.seconds.get(name, 0.0) + time.perf_counter() - started
+        spent = self.seconds.get(name, 0.0) + (time.perf_counter() - started) / share
         self.seconds[name] = round(spent, 4)
+
+
+@dataclass
+class _Job:
+    """A piece with what its sound needs, and the time it took so far."""
+
+    piece: Piece
+    splice: Splice | None
+    timer: _Timer
 
 
 class MusicPipeline:
@@ -65,197 +80,155 @@ class MusicPipeline:
     Args:
         folder: exported graphs; the built-in model when not given.
         threads: of ONNX Runtime; all cores when not given.
+        provider: where to run: cpu, cuda, coreml, directml, or auto.
+        pool: of the open graphs, with its memory limit; the process's own when not given.
 
     Raises:
-        ModelError: the folder is missing, incomplete or damaged.
+        ModelError: the folder is missing, incomplete, damaged or of another version.
+        RequestError: the provider is not there.
     """
 
-    def __init__(self, folder: Path | None = None, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path | None = None,
+        threads: int | None = None,
+        *,
+        provider: str = "auto",
+        pool: SessionPool | None = None,
+    ) -> None:
         self.folder = folder or onnx_folder()
-        self.graphs = Graphs(self.folder, threads)
+        self.graphs = Graphs(self.folder, threads, provider=provider, pool=pool)
         self.graphs.manifest.verified("luthier.json")
         self.spec: ModelSpec = load_spec(self.folder)
         self.tokenizer = load_tokenizer(self.graphs.manifest.verified("tokenizer.json"))
         silence = self.graphs.array("silence_latent.npy")
         if silence.shape[1] == 1:
-            silence = np.repeat(silence, self.spec.max_frames, axis=1)
+            silence = np.broadcast_to(silence, (1, self.spec.max_frames, silence.shape[2]))
         self.silence_latent = silence
         self.null_condition = self.graphs.array("null_condition_emb.npy")
 
-    def generate(self, request: MusicRequest, display: Display = SILENT) -> Generated:
+    @property
+    def encoder(self) -> Encoder:
+        """What turns words and recordings into conditions."""
+        return Encoder(self.graphs, self.spec, self.tokenizer, self.silence_latent)
+
+    def generate(
+        self, request: MusicRequest, display: Display = SILENT, cancel: Cancel | None = None
+    ) -> Generated:
         """Make one piece (`batch_size` is for `generate_batch`).
+
+        Args:
+            display: shows the steps.
+            cancel: an event or a function, looked at between steps.
 
         Raises:
             RequestError: the model cannot do what is asked for.
             ModelError: the graphs are damaged, or what they made is not a number or silent.
+            AudioError, PathError: a recording is no audio, or not there.
+            CancelledError: `cancel` asked to stop.
         """
-        timer = _Timer()
-        with timer.stage("source"):
-            source = self._read(request.source_audio) if request.task in TASKS_WITH_SOURCE else None
-            seconds = source.shape[1] / self.spec.sample_rate if source is not None else None
-            request = resolve(request, self.spec, seconds)
-            source_latents = self._encode(source) if source is not None else None
-        extent = conditioning.extent_of(self.spec, request.duration_s or 0.0)
-        seed = secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
-        request = request.model_copy(update={"seed": seed})
-        with timer.stage("conditions"):
-            plan = self._plan(request, extent.frames, source_latents)
-        with timer.stage("denoise"):
-            latents = sample(self.graphs, plan, display)
-        with timer.stage("decode"):
-            audio = self._decode(latents)[:, : extent.samples]
-        return Generated(
-            audio=_finished(audio),
-            sample_rate=self.spec.sample_rate,
-            latents=latents,
-            seed=seed,
-            request=request,
-            timings_s=timer.seconds,
-        )
+        return next(self.generate_many([request], display, cancel))
 
     def generate_batch(
-        self, request: MusicRequest, display: Display = SILENT
+        self, request: MusicRequest, display: Display = SILENT, cancel: Cancel | None = None
     ) -> Iterator[Generated]:
-        """Make `batch_size` pieces, one at a time; the seed counts up from the first one's."""
-        first = secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
-        for index in range(request.batch_size):
-            seed = (first + index) % (MAX_SEED + 1)
-            yield self.generate(request.model_copy(update={"seed": seed}), display)
+        """Make `batch_size` pieces, denoised together; each sounds as it would alone.
 
-    def _plan(self, request: MusicRequest, frames: int, source: Array | None) -> Plan:
-        spec = self.spec
-        quiet = conditioning.silence(self.silence_latent, frames)
-        base = quiet
-        if source is not None:
-            base = conditioning.fit(source, self.silence_latent, frames)
-        window = None
-        if request.task in ("repaint", "lego"):
-            window = conditioning.window_frames(
-                spec, request.repaint_start_s, request.repaint_end_s, frames
-            )
-        mask = conditioning.chunk_mask(spec, frames, window)
-        reference = self._reference(request)
-        hints = self._hints(base) if request.task == "cover" else None
-        src = np.where(mask > 0.5, quiet, base) if request.task == "repaint" else base
-        first = self._conditions(request, request.task, src, mask, reference, hints)
-        later = None
-        if request.task == "cover" and request.cover_strength < 1:
-            later = self._conditions(request, "text2music", quiet, mask, reference, None)
-        steps = step_times(
-            request.steps or spec.default_steps,
-            request.shift or spec.default_shift,
-            is_turbo=spec.is_turbo,
-            custom=request.timesteps,
-        )
-        shape = (1, frames, spec.latent_channels)
-        noise = np.random.default_rng(request.seed).standard_normal(shape, dtype=np.float32)
-        return Plan(
-            noise=noise,
-            times=steps,
-            conditions=first,
-            later_conditions=later,
-            later_from=int(len(steps) * request.cover_strength),
-            null_condition=self.null_condition,
-            request=request,
-            blend=Blend(base, mask) if request.task == "repaint" else None,
-        )
+        The seeds are `seeds`, or count up from `seed`. Raises what `generate` raises.
+        """
+        one = {"batch_size": 1, "seeds": ()}
+        first = secrets.randbelow(MAX_SEED + 1)
+        seeds = [
+            (first + index) % (MAX_SEED + 1) if seed is None else seed
+            for index, seed in enumerate(request.piece_seeds)
+        ]
+        requests = [request.model_copy(update={**one, "seed": seed}) for seed in seeds]
+        return self.generate_many(requests, display, cancel)
 
-    def _conditions(
+    def generate_many(
         self,
-        request: MusicRequest,
-        task: str,
-        source: Array,
-        mask: Array,
-        reference: Array,
-        hints: Array | None,
-    ) -> Conditions:
-        metas = templates.metas_text(
-            bpm=request.bpm,
-            time_signature=request.time_signature,
-            key=request.key,
-            duration_s=request.duration_s,
-        )
-        instruction = templates.instruction_for(task, request.tracks)
-        prompt = templates.prompt_text(request.prompt, metas, instruction=instruction)
-        lyrics = templates.lyrics_text(request.sung, request.vocal_language)
-        text_ids = token_ids(self.tokenizer, prompt, self.spec.max_text_tokens)
-        lyric_ids = token_ids(self.tokenizer, lyrics, self.spec.max_lyric_tokens)
-        text = self.graphs.run(
-            "qwen3_embedding_0p6", {"input_ids": text_ids, "attention_mask": np.ones_like(text_ids)}
-        )["last_hidden_state"]
-        lyric = self.graphs.run("qwen3_token_embedding_0p6", {"input_ids": lyric_ids})
-        outputs = self.graphs.run(
-            "condition_encoder",
-            {
-                "text_hidden_states": text,
-                "text_attention_mask": np.ones(text_ids.shape, np.float32),
-                "lyric_hidden_states": lyric["token_embeddings"],
-                "lyric_attention_mask": np.ones(lyric_ids.shape, np.float32),
-                "refer_audio_acoustic_hidden_states_packed": reference,
-                "refer_audio_order_mask": np.zeros(1, np.int64),
-                "hidden_states": source,
-                "attention_mask": np.ones(source.shape[:2], np.float32),
-                "silence_latent": conditioning.silence(self.silence_latent, source.shape[1]),
-                "src_latents": source,
-                "chunk_masks": mask,
-                "is_covers": np.array([hints is not None]),
-                "precomputed_lm_hints_25hz": source if hints is None else hints,
-            },
-        )
-        return Conditions(
-            encoder_hidden_states=outputs["encoder_hidden_states"],
-            encoder_attention_mask=outputs["encoder_attention_mask"].astype(np.float32),
-            context_latents=outputs["context_latents"],
-        )
+        requests: Sequence[MusicRequest],
+        display: Display = SILENT,
+        cancel: Cancel | None = None,
+    ) -> Iterator[Generated]:
+        """Make a piece of each request, in order. Neighbours that are sampled alike (same steps,
+        guidance and method) are denoised together, padded to the longest. Raises what `generate`
+        raises.
+        """
+        jobs = self._jobs(requests, cancel)
+        for plan, group in groupby(jobs, key=lambda job: plan_of(job.piece.request, self.spec)):
+            alike = list(group)
+            pieces = [job.piece for job in alike]
+            timer = _Timer()
+            with timer.stage("denoise", len(alike)):
+                denoiser = Denoiser(self.graphs, pieces, self.null_condition, self.spec.patch_size)
+                latents = sample(denoiser, plan, pieces, display, cancel)
+                del denoiser
+            for job, found in zip(alike, latents, strict=True):
+                job.timer.seconds |= timer.seconds
+                yield self._generated(job, found, display, cancel)
 
-    def _hints(self, source: Array) -> Array:
-        """Source latents as the audio codes say them: [1, T, C] → [1, T, C]."""
-        frames = source.shape[1]
-        pooled = -(-frames // self.spec.pool_window) * self.spec.pool_window
-        padded = conditioning.fit(source, self.silence_latent, pooled)
-        codes = self.graphs.run("audio_tokenizer", {"hidden_states": padded})
-        hints: Array = self.graphs.run("audio_detokenizer", codes)["lm_hints_25hz"]
-        return hints[:, :frames]
+    def decode(
+        self, latents: Array, display: Display = SILENT, cancel: Cancel | None = None
+    ) -> Iterator[Array]:
+        """Latents [1, T, C] → audio in blocks (2, k), hop·T samples in all, tile by tile."""
 
-    def _reference(self, request: MusicRequest) -> Array:
-        frames = self.spec.timbre_frames
-        audio = self._read(request.reference_audio) if request.reference_audio else None
-        if audio is None or np.max(np.abs(audio)) <= _SILENT:
-            return conditioning.silence(self.silence_latent, frames)
-        total_s = frames / self.spec.frames_per_second
-        segments = conditioning.reference_segments(audio, self.spec.sample_rate, total_s)
-        return conditioning.fit(self._encode(segments), self.silence_latent, frames)
-
-    def _read(self, path: Path | None) -> Array:
-        assert path is not None  # MusicRequest refuses a task with a source and none given
-        audio, _ = read_audio(path, sample_rate=self.spec.sample_rate, channels=2)
-        return np.clip(audio, -1.0, 1.0)
-
-    def _encode(self, audio: Array) -> Array:
-        """Audio (2, n) → latents [1, T, C]; the last frame is filled with silence."""
-        padded = np.pad(audio, ((0, 0), (0, -audio.shape[1] % self.spec.hop_length)))
-        latents: Array = self.graphs.run("vae_encoder", {"audio": padded[None]})["latents"]
-        return np.ascontiguousarray(latents.transpose(0, 2, 1))
-
-    def _decode(self, latents: Array) -> Array:
         def run(tile: Array) -> Array:
+            stop_if_asked(cancel)
             audio: Array = self.graphs.run("vae_decoder", {"latents": tile})["audio"]
             return audio
 
-        across = np.ascontiguousarray(latents.transpose(0, 2, 1))
-        audio: Array = decode_tiled(run, across, self.spec.hop_length)[0]
-        return audio
-
-
-def _finished(audio: Array) -> Array:
-    """The audio with its peak at -1 dBFS; what is no number or silent is an error, never a file."""
-    if not np.all(np.isfinite(audio)):
-        raise ModelError(
-            "the model made values that are no numbers (NaN): the graphs are damaged or their "
-            "precision is too low for this request. Export again with a higher precision."
+        spec, frames, hop = self.spec, latents.shape[1], self.spec.hop_length
+        if frames <= spec.tile_frames:
+            display = SILENT
+        tiles = decode_tiles(
+            run, latents.transpose(0, 2, 1), hop, tile=spec.tile_frames, overlap=spec.tile_overlap
         )
-    peak = float(np.max(np.abs(audio)))
-    if peak <= _SILENT and float(np.sqrt(np.mean(audio**2))) <= _SILENT:
-        raise ModelError("the model made silence: try another seed or prompt.")
-    loud: Array = audio * np.float32(PEAK / peak)
-    return loud
+        with display.task("decode", total=frames) as task:
+            for block in tiles:
+                yield block
+                task.advance(block.shape[1] // hop)
+
+    def _jobs(self, requests: Sequence[MusicRequest], cancel: Cancel | None) -> list[_Job]:
+        jobs: list[_Job] = []
+        asked: MusicRequest | None = None  # the request before, apart from its seed
+        for request in requests:
+            stop_if_asked(cancel)
+            timer = _Timer()
+            seed = request.piece_seeds[0]
+            seed = secrets.randbelow(MAX_SEED + 1) if seed is None else seed
+            same = request.model_copy(update={"seed": None, "seeds": (), "batch_size": 1})
+            if same == asked:
+                piece = with_seed(jobs[-1].piece, self.spec, seed)
+                timer.seconds = {"source": 0.0, "conditions": 0.0}
+                jobs.append(_Job(piece, jobs[-1].splice, timer))
+                continue
+            asked = same
+            with timer.stage("source"):
+                resolved, source = read_source(self.encoder, same)
+            with timer.stage("conditions"):
+                seeded = resolved.model_copy(update={"seed": seed})
+                piece = prepare(self.encoder, seeded, source)
+            jobs.append(_Job(piece, splice_of(resolved, source, self.spec), timer))
+        return jobs
+
+    def _generated(
+        self, job: _Job, latents: Array, display: Display, cancel: Cancel | None
+    ) -> Generated:
+        request = job.piece.request
+        rescaled = latents * np.float32(request.latent_rescale) + np.float32(request.latent_shift)
+        with job.timer.stage("decode"):
+            sound = Sound(
+                self.decode(rescaled, display, cancel),
+                job.piece.extent.samples,
+                self.spec.sample_rate,
+                Ending(request.normalization_db, request.fade_in_s, request.fade_out_s),
+                job.splice,
+            )
+        return Generated(
+            sound=sound,
+            latents=latents,
+            seed=request.seed or 0,
+            request=request,
+            timings_s=job.timer.seconds,
+        )

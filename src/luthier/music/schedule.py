@@ -7,7 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+Times = NDArray[np.float64]
+
 _TURBO_SHIFTS = (1.0, 2.0, 3.0)
+_TURBO_MOST = 20  # custom steps
 # The times that turbo weights were distilled at: eight-step schedules of shifts 1 to 3, and
 # between.
 _TURBO_TIMES = (
@@ -22,7 +25,7 @@ def step_times(
     *,
     is_turbo: bool = False,
     custom: Sequence[float] | None = None,
-) -> NDArray[np.float64]:
+) -> Times:
     """The time at which each step starts, falling, without the final 0.
 
     Args:
@@ -34,10 +37,16 @@ def step_times(
     if custom is not None:
         times = [t for t in custom if t > 0]
         if is_turbo:
-            times = [min(_TURBO_TIMES, key=lambda known: abs(known - t)) for t in times[:20]]
-            times = sorted(set(times), reverse=True)
+            known = [min(_TURBO_TIMES, key=lambda t: abs(t - time)) for time in times[:_TURBO_MOST]]
+            times = sorted(set(known), reverse=True)
         return np.array(times, dtype=np.float64)
     if is_turbo:
         shift = min(_TURBO_SHIFTS, key=lambda known: abs(known - shift))
     even = 1.0 - np.arange(steps, dtype=np.float64) / steps
     return shift * even / (1.0 + (shift - 1.0) * even)
+
+
+def from_source(times: Times, strength: float) -> Times:
+    """The steps that are left when a cover starts from its source instead of from noise: from the
+    time nearest to 1 − strength on."""
+    return times[int(np.argmin(np.abs(times - (1.0 - strength)))) :]

@@ -15,6 +15,7 @@ from luthier.errors import ModelError, PathError
 from luthier.files import read_json, write_json
 
 SPEC_NAME = "luthier.json"
+AUDIO_CODES = 8 * 8 * 8 * 5 * 5 * 5  # as many as there are, numbered from 0
 
 
 class ModelSpec(BaseModel):
@@ -31,6 +32,10 @@ class ModelSpec(BaseModel):
     timbre_frames: int = Field(gt=0, description="latent frames of reference audio")
     min_frames: int = Field(gt=0, description="shorter requests are padded with silence to this")
     max_frames: int = Field(gt=0, description="length of the stored silence latent: the ceiling")
+    tile_frames: int = Field(default=512, gt=0, description="most latent frames decoded at once")
+    tile_overlap: int = Field(
+        default=64, ge=0, description="of these, frames of context at each border, cut off again"
+    )
     max_text_tokens: int = Field(default=256, description="prompt tokens, truncated by the host")
     max_lyric_tokens: int = Field(default=2048, description="lyric tokens, truncated by the host")
     is_turbo: bool = Field(default=False, description="guidance distilled into the weights")

@@ -1,0 +1,93 @@
+"""A piece of music, played by luthier and by diffusers from the same weights: time and memory.
+
+    python benchmarks/generate.py [--seconds 10] [--rounds 3]
+    python benchmarks/generate.py --model DIR --onnx DIR [--seconds 20] [--rounds 2]
+
+The first form measures mini. The second takes a model of any size (say ACE-Step 1.5's shape with
+random weights, whose time is that of real ones) and the folder that `luthier export` made of it.
+Both sides run in turns, every run in a process of its own; the first piece of a process counts as
+loading. Peak memory is the process's, loading included. Writes results/generate.json, or
+results/generate_full_size.json for another model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+# Nothing heavy here: Linux counts the parent's memory into a child's peak.
+from common import RESULTS, write_result
+
+from luthier.music.mini import onnx_folder, torch_folder
+
+PEER = Path(__file__).with_name("generate_peer.py")
+SIDES = ("diffusers-fp32", "diffusers-bf16", "luthier")
+MINI_STEPS, TURBO_STEPS = 24, 8
+
+
+def one_run(side: str, folder: Path, seconds: float, steps: int) -> dict[str, Any]:
+    """A process to its end: what it printed, and its peak memory."""
+    words = [sys.executable, str(PEER), side, str(folder), str(seconds), str(steps)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    said = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if status:
+        sys.exit(f"{side} failed with status {process.returncode}")
+    told: dict[str, Any] = json.loads(said.strip().splitlines()[-1])
+    return told | {"peak_rss_gb": round(usage.ru_maxrss * 1024 / 1e9, 3)}
+
+
+def main() -> None:
+    """Run in turns, compare, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", type=Path, help="weights in torch (default: mini)")
+    parser.add_argument("--onnx", type=Path, help="the same, exported (default: mini)")
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--steps", type=int, help=f"default: mini {MINI_STEPS}, else {TURBO_STEPS}")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where to write")
+    args = parser.parse_args()
+    if (args.model is None) != (args.onnx is None):
+        parser.error("--model and --onnx belong together: the weights, and what was exported")
+    steps = args.steps or (TURBO_STEPS if args.model else MINI_STEPS)
+    runs: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
+    for _ in range(args.rounds):
+        for side, found in runs.items():
+            ours = args.onnx or onnx_folder()
+            folder = ours if side == "luthier" else args.model or torch_folder()
+            found.append(one_run(side, folder, args.seconds, steps))
+            print(side, found[-1], file=sys.stderr)
+
+    def median(side: str, name: str) -> float:
+        return statistics.median(run[name] for run in runs[side])
+
+    def ratio(name: str, side: str) -> float:
+        return round(median(side, name) / median("luthier", name), 3)
+
+    value = {
+        "seconds": args.seconds,
+        "steps": steps,
+        "rounds": args.rounds,
+        "times_as_fast_as": {
+            side: {name: ratio(f"{name}_s", side) for name in ("total", "denoise", "decode")}
+            for side in SIDES[:2]
+        },
+        "peak_memory_ratio": {side: round(1 / ratio("peak_rss_gb", side), 3) for side in SIDES[:2]},
+        "runs": runs,
+    }
+    print(json.dumps({k: v for k, v in value.items() if k != "runs"}, indent=2))
+    # Whose folders they were is nobody's business.
+    sys.argv[1:] = [word if not Path(word).is_dir() else "DIR" for word in sys.argv[1:]]
+    print(write_result(args.results, "generate_full_size" if args.model else "generate", value))
+
+
+if __name__ == "__main__":
+    main()

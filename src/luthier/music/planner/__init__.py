@@ -1,0 +1,1 @@
+"""A few words → a plan: facts, caption, lyrics and audio codes, by a language model."""

@@ -1,0 +1,52 @@
+"""A generated piece → its file and the record beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from luthier.audio.encode import Subtype, blocks_writer
+from luthier.files import sha256_of
+from luthier.music.labels import tags_of
+from luthier.music.pipeline import Generated, MusicPipeline
+from luthier.provenance import input_record, write_run
+from luthier.runtime.manifest import MANIFEST_NAME
+
+
+def write_generated(
+    path: Path,
+    pipeline: MusicPipeline,
+    made: Generated,
+    *,
+    stage: str = "generate",
+    subtype: Subtype = "pcm16",
+) -> dict[str, Any]:
+    """Write a piece block by block, with tags, and its `run.json`; return what is worth telling.
+
+    Raises:
+        RequestError: a format that cannot be written.
+        StorageError, PathError: the disk refused; nothing is left behind.
+    """
+    tags = tags_of(made.request, made.seed, pipeline.spec.name)
+    with blocks_writer(path, made.sample_rate, subtype=subtype, tags=tags) as writer:
+        for block in made.sound.blocks():
+            writer.add(block)
+    manifest = sha256_of(pipeline.folder / MANIFEST_NAME)
+    recordings = [made.request.source_audio, made.request.reference_audio]
+    request = made.request.model_dump(mode="json")
+    write_run(
+        path,
+        stage=stage,
+        inputs=[input_record(pipeline.folder, manifest), *(p for p in recordings if p)],
+        config={"model": pipeline.spec.name, "manifest_sha256": manifest, "request": request},
+        seeds={"noise": made.seed},
+    )
+    return {
+        "path": str(path),
+        "seed": made.seed,
+        "duration_s": made.sound.samples / made.sample_rate,
+        "sample_rate": made.sample_rate,
+        "seconds": round(sum(made.timings_s.values()), 3),
+        "timings_s": made.timings_s,
+        "request": request,
+    }
