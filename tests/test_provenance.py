@@ -163,3 +163,19 @@ def test_a_folder_without_a_record_is_known_by_all_its_files(tmp_path: Path) -> 
     assert [r.state for r in trace(tmp_path / "x.wav")] == ["", "same"]
     write_text(tmp_path / "model" / "weights", "v")
     assert [r.state for r in trace(tmp_path / "x.wav")] == ["", "changed"]
+
+
+def test_what_ships_together_is_found_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model" / "torch").mkdir(parents=True)
+    (tmp_path / "model" / "torch" / "weights").write_text("1")
+    graphs = tmp_path / "model" / "onnx"
+    graphs.mkdir()
+    source = input_record(tmp_path / "model" / "torch") | {"path": "../torch"}
+    write_run(graphs, stage="export", inputs=[source])
+    monkeypatch.chdir("/")
+    assert [(row.path.name, row.state) for row in trace(graphs)] == [
+        ("onnx", ""),
+        ("torch", "same"),
+    ]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -131,8 +132,9 @@ def trace(artefact: Path, *, verify: bool = True) -> list[Traced]:
         record = read_record(found) if found else {}
         followed.update([found] if found else [])
         rows.append(Traced(depth, path, record, state))
+        beside = found.parent if found else path  # so a package's model finds its source anywhere
         for source in record.get("inputs", []):
-            walk(Path(source["path"]), source, depth + 1)
+            walk(Path(os.path.normpath(beside / source["path"])), source, depth + 1)
 
     walk(artefact, {}, 0)
     return rows
