@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "luthier"
 HEAVY = {"torch", "transformers", "diffusers", "peft", "accelerate", "datasets", "onnx"}
-TORCH_FREE = ("audio", "dataset", "runtime", "report", "cli")
+TORCH_FREE = ("audio", "dataset", "runtime", "report", "server", "cli")
 # In a family's folder only these may import torch at module level.
 TRAINING_SIDE = {
     *("model", "graphs", "autoencoder", "denoiser", "attention"),
@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "music": {"audio", "runtime"},
     "training": {"audio", "dataset", "music", "report"},
     "evaluation": {"audio", "dataset", "music", "runtime", "training"},
+    "server": {"audio", "music", "runtime"},
     "export": {"audio", "evaluation", "music", "runtime", "training"},
 }
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 500, 90
@@ -85,6 +86,8 @@ def test_the_playing_side_imports_no_training_library_at_module_level() -> None:
         "import luthier.music.pipeline",
         "import luthier.music.planner.planner, luthier.cli.thinking",
         "import luthier.runtime.session, luthier.runtime.manifest",
+        "import luthier.server.app, luthier.server.serve, luthier.server.worker",
+        "import luthier.server.work",
     ],
 )
 def test_playing_loads_no_torch(statement: str) -> None:

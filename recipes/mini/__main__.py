@@ -1,7 +1,7 @@
 """`python -m recipes.mini`: mini from nothing, step by step; a step that is done is not done again.
 
 Each step reads and writes under --work. The steps, in order: codec-audio, projection, corpus,
-tokenizer, train, decoder, pack.
+tokenizer, train, decoder, pack, graphs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .sampler import Sampler
 from .styles import LOFI
 from .train import Plan, Trainer
 
-STEPS = ("codec-audio", "projection", "corpus", "tokenizer", "train", "decoder", "pack")
+STEPS = ("codec-audio", "projection", "corpus", "tokenizer", "train", "decoder", "pack", "graphs")
 _CODEC_CLIPS = 800
 PACKAGE = Path(__file__).parents[2] / "src" / "luthier" / "music" / "mini"
 
@@ -96,11 +96,14 @@ class Recipe:
         write_json(output / "done.json", fit_codec.held_out_error(model))
 
     def pack(self) -> None:
-        """Join denoiser and decoder, and put the model into the package: torch in float16, ONNX."""
+        """Join denoiser and decoder, and put the model into the package, in float16."""
         model = load_model(self.work / "train" / "model", verify=False)
         model.spec = SPEC
         model.vae = autoencoder_from(self.work / "codec")
         save_model(model, PACKAGE / "torch", dtype=torch.float16)
+
+    def graphs(self) -> None:
+        """Export the package's model: alone, this brings its graphs up to a newer exporter."""
         export_model(
             PACKAGE / "torch", PACKAGE / "onnx", precision="int8", verify=True, display=self.display
         )

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from luthier.export.optimise.attention import linear_memory
 from luthier.export.optimise.oobleck import faster
+from luthier.export.optimise.transformer import linear_memory
 
 _CONVOLUTIONAL = ("vae_decoder", "vae_encoder")
 _DENOISER = "dit_decoder"

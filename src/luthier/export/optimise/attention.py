@@ -8,121 +8,70 @@ blocks of queries are multiplied with the keys around them, in standard operator
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import onnx
 
-from luthier.export.optimise.attention_pattern import Attention, AttentionReader, Mask
-from luthier.export.optimise.builder import Builder
+from luthier.export.optimise.attention_pattern import Attention, Mask
+from luthier.export.optimise.builder import CONTRIB, Builder
 
-CONTRIB = "com.microsoft"
 _EIGHT = 8  # the width of a head stays a multiple of it, as kernels of graphics processors want it
-_ROWS = 128  # queries of a block: few enough for the cache, enough for a product of matrices
+_BY_HEAD = [0, 2, 1, 3]
+_ROWS = 128  # queries of a block: few for the cache and the window, many for a product
 
 
-def linear_memory(proto: Any) -> Any:
-    """The graph with the attention that is known rewritten; as it is where none is."""
-    reader = AttentionReader(proto.graph)
-    softmax = [node for node in proto.graph.node if node.op_type == "Softmax"]
-    found = [made for node in softmax if (made := reader.attention(node)) is not None]
-    if not found:
-        return proto
-    made = onnx.ModelProto()
-    made.CopyFrom(proto)
-    emitter = _Emitter()
-    new = {layer.end.output[0]: emitter.emitted(layer) for layer in found}
-    nodes: list[Any] = []
-    for node in made.graph.node:
-        nodes.extend(new.get(node.output[0], [node]))
-    _replace(made, nodes, emitter.constants)
-    onnx.checker.check_model(made)
-    return made
-
-
-def _replace(proto: Any, nodes: list[Any], constants: list[Any]) -> None:
-    """Put in the nodes that the outputs need, and the constants that these need."""
-    graph = proto.graph
-    wanted = {value.name for value in graph.output}
-    kept = []
-    for node in reversed(nodes):
-        if wanted & set(node.output):
-            kept.append(node)
-            wanted |= _inputs(node)
-    tensors = [t for t in (*graph.initializer, *constants) if t.name in wanted]
-    for field, values in (("node", kept[::-1]), ("initializer", tensors)):
-        del getattr(graph, field)[:]
-        getattr(graph, field).extend(values)
-    domains = {entry.domain for entry in proto.opset_import}
-    if CONTRIB not in domains and any(node.domain == CONTRIB for node in kept):
-        proto.opset_import.append(onnx.helper.make_opsetid(CONTRIB, 1))
-
-
-def _inputs(node: Any) -> set[str]:
-    """What a node reads, and what its bodies read from outside."""
-    names = set(node.input)
-    for attribute in node.attribute:
-        names.update(*(_inputs(inner) for inner in attribute.g.node))
-    return names
-
-
-class _Emitter:
+class AttentionWriter:
     """Makes the nodes of one attention after another; what masks need is made once for all."""
 
-    def __init__(self) -> None:
-        self._build = Builder()
+    def __init__(self, build: Builder) -> None:
+        self._build = build
         self._features: dict[tuple[str, int, int], str] = {}
         self._blocks: dict[tuple[Mask, int], _Blocks] = {}
 
-    @property
-    def constants(self) -> list[Any]:
-        return self._build.constants
-
-    def emitted(self, layer: Attention) -> list[Any]:
-        """The nodes that stand for an attention and make what it makes."""
-        self._build.nodes = []
+    def write(self, layer: Attention) -> None:
+        """Append the nodes of an attention; the last makes what it makes."""
         if layer.mask.window is None:
-            self._fused(layer)
+            self._whole(layer)
         else:
             self._near(layer)
-        self._build.nodes[-1].output[0] = layer.end.output[0]
-        return self._build.nodes
 
-    def _fused(self, layer: Attention) -> None:
-        build, heads = self._build, layer.heads * layer.groups
-        extra = _EIGHT - layer.width % _EIGHT
+    def _whole(self, layer: Attention) -> None:
+        """Few scores as a product of matrices, many in the kernel that keeps only some."""
+        build = self._build
+        features = self._masking(layer)
+        pairs = build.op("Mul", build.size(layer.query, 1), build.size(layer.keys, 1))
+        few = build.op("LessOrEqual", pairs, build.integer((2 * _ROWS) ** 2))
+        product, kernel = Builder(build), Builder(build)
+        query, keys, values = (product.op("Transpose", x, perm=_BY_HEAD) for x in layer.operands)
+        _products(product, layer, query, keys, values, layer.mask.keys)
+        self._kernel(kernel, layer, features)
+        build.choice(few, product, kernel)
+
+    def _kernel(self, build: Builder, layer: Attention, features: str) -> None:
+        heads = layer.heads * layer.groups
+        extra = _extra(layer)
         wide = layer.width + extra
         ends = build.small([0] * 7 + [extra], np.int64)
         query = build.op("Pad", layer.query, ends, build.small(1.0))
-        features = self._masking(layer, extra)
         keys = build.op("Concat", layer.keys, features, axis=3)
         build.op(
             "MultiHeadAttention",
             build.reshape(query, 0, 0, heads * wide),
-            self._repeated(keys, layer.groups, heads * wide),
-            self._repeated(layer.values, layer.groups, heads * layer.width),
+            _repeated(build, keys, layer.groups, heads * wide),
+            _repeated(build, layer.values, layer.groups, heads * layer.width),
             domain=CONTRIB,
             num_heads=heads,
             scale=1.0,
         )
 
-    def _masking(self, layer: Attention, extra: int) -> str:
+    def _masking(self, layer: Attention) -> str:
         """The mask as features of the keys (B, L, heads, extra): the first is it, others are 0."""
-        key = (layer.mask.keys, layer.heads, extra)
+        key = (layer.mask.keys, layer.heads, _extra(layer))
         if key not in self._features:
             build = self._build
             values = build.op("Transpose", layer.mask.keys, perm=[0, 3, 1, 2])
-            first = np.zeros((layer.heads, extra))
+            first = np.zeros(key[1:])
             first[:, 0] = 1
             self._features[key] = build.op("Mul", values, build.small(first))
         return self._features[key]
-
-    def _repeated(self, x: str, groups: int, width: int) -> str:
-        """(B, L, heads, …) with each head `groups` times in a row, as (B, L, width)."""
-        if groups > 1:
-            x = self._build.op("Unsqueeze", x, self._build.integer(3))
-            x = self._build.op("Expand", x, self._build.small([1, 1, 1, groups, 1], np.int64))
-        return self._build.reshape(x, 0, 0, width)
 
     def _near(self, layer: Attention) -> None:
         build = self._build
@@ -135,22 +84,23 @@ class _Emitter:
 class _Blocks:
     """Blocks of queries and, for each, the keys that are near one of them.
 
-    All blocks are equally long and so are their keys: at the ends they are moved inwards. A piece
-    of one block has no other keys than its own.
+    All blocks are equally long and so are their keys: at the ends they are moved inwards. What is
+    shorter than two blocks is one, where all is multiplied with all.
     """
 
     def __init__(self, build: Builder, mask: Mask, groups: int) -> None:
         assert mask.window is not None
         one, none = build.integer(1), build.integer(0)
         self.length = build.size(mask.keys, 3)
-        self.rows = build.op("Min", self.length, build.integer(_ROWS))
+        short = build.op("LessOrEqual", self.length, build.integer(2 * _ROWS))
+        self.rows = build.op("Where", short, self.length, build.integer(_ROWS))
         reached = build.op("Add", self.length, build.op("Sub", self.rows, one))
         self.count = build.op("Div", reached, self.rows)
         self.steps = build.op("Unsqueeze", _range(build, self.count), one)
         last = build.op("Sub", self.length, self.rows)
         first = build.op("Mul", _range(build, self.count), self.rows)
         self.queries = build.op("Min", first, last)
-        around = build.integer(_ROWS + 2 * mask.window)
+        around = build.op("Add", self.rows, build.integer(2 * mask.window))
         self.columns = build.op("Min", self.length, around)
         before = build.op("Sub", self.queries, build.integer(mask.window))
         latest = build.op("Sub", self.length, self.columns)
@@ -179,26 +129,17 @@ class _Blocks:
 
     def attention(self, build: Builder, layer: Attention) -> None:
         """Append the nodes of an attention with this mask."""
-        heads = layer.heads * layer.groups
-        by_head = [
-            build.op("Transpose", name, perm=[0, 2, 1, 3])
-            for name in (layer.query, layer.keys, layer.values)
-        ]
+        by_head = [build.op("Transpose", x, perm=_BY_HEAD) for x in layer.operands]
         body, step = Builder(build), build.name()
         after = body.op("Add", step, build.integer(1))
         start = body.slice(self.queries, step, after, 0)
         query = body.slice(by_head[0], start, body.op("Add", start, self.rows), 2)
-        query = body.reshape(query, 0, layer.heads, -1, layer.width)
         start = body.slice(self.keys, step, after, 0)
         end = body.op("Add", start, self.columns)
-        keys, values = (body.slice(name, start, end, 2) for name in by_head[1:])
-        scores = body.op("MatMul", query, body.op("Transpose", keys, perm=[0, 1, 3, 2]))
-        scores = body.op("Add", scores, body.slice(self.bias, step, after, 1))
-        mixed = body.op("MatMul", body.op("Softmax", scores, axis=-1), values)
-        mixed = body.reshape(mixed, 0, heads, -1, layer.width)
-        body.reshape(body.op("Transpose", mixed, perm=[0, 2, 1, 3]), 0, 0, heads * layer.width)
+        keys, values = (body.slice(x, start, end, 2) for x in by_head[1:])
+        _products(body, layer, query, keys, values, body.slice(self.bias, step, after, 1))
         joined = build.scan(self.steps, body, step)
-        self._cut(build, build.reshape(joined, 0, -1, heads * layer.width))
+        self._cut(build, build.reshape(joined, 0, -1, layer.heads * layer.groups * layer.width))
 
     def _cut(self, build: Builder, joined: str) -> None:
         """The blocks in a row, without what the last two have in common."""
@@ -214,3 +155,31 @@ def _range(build: Builder, count: str) -> str:
     """0, 1, 2 … below a number that is a tensor of one element."""
     zero, one = build.small(0, np.int64), build.small(1, np.int64)
     return build.op("Range", zero, build.op("Squeeze", count, build.integer(0)), one)
+
+
+def _extra(layer: Attention) -> int:
+    """Features that are added to a head's: at least one."""
+    return _EIGHT - layer.width % _EIGHT
+
+
+def _repeated(build: Builder, x: str, groups: int, width: int) -> str:
+    """(B, L, heads, …) with each head `groups` times in a row, as (B, L, width)."""
+    if groups > 1:
+        x = build.op("Unsqueeze", x, build.integer(3))
+        x = build.op("Expand", x, build.small([1, 1, 1, groups, 1], np.int64))
+    return build.reshape(x, 0, 0, width)
+
+
+def _products(
+    build: Builder, layer: Attention, query: str, keys: str, values: str, bias: str
+) -> None:
+    """Append attention by its definition, over (B, heads, T or L, width); makes (B, T, width).
+
+    The queries that share keys follow each other as rows of one matrix, so no key is copied.
+    """
+    query = build.reshape(query, 0, layer.heads, -1, layer.width)
+    scores = build.op("MatMul", query, build.op("Transpose", keys, perm=[0, 1, 3, 2]))
+    weights = build.op("Softmax", build.op("Add", scores, bias), axis=-1)
+    heads = layer.heads * layer.groups
+    mixed = build.reshape(build.op("MatMul", weights, values), 0, heads, -1, layer.width)
+    build.reshape(build.op("Transpose", mixed, perm=_BY_HEAD), 0, 0, heads * layer.width)

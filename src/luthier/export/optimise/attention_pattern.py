@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from onnx import helper, numpy_helper
+from luthier.export.optimise.values import Values, attribute
 
 _TO_HEADS, _TO_COLUMNS = [0, 2, 1, 3], [0, 2, 3, 1]
 
@@ -47,17 +47,18 @@ class Attention:
     mask: Mask
     end: Any
 
+    @property
+    def operands(self) -> tuple[str, str, str]:
+        return self.query, self.keys, self.values
+
 
 class AttentionReader:
     """Finds attention in a graph."""
 
-    def __init__(self, graph: Any) -> None:
-        self._makers = {name: node for node in graph.node for name in node.output}
-        self._constants = {tensor.name: tensor for tensor in graph.initializer}
-        self._users: dict[str, list[Any]] = {}
-        for node in graph.node:
-            for name in node.input:
-                self._users.setdefault(name, []).append(node)
+    def __init__(self, values: Values) -> None:
+        self._values = values
+        self._maker, self._user = values.maker, values.user
+        self._numbers = values.numbers
 
     def attention(self, softmax: Any) -> Attention | None:
         """The attention around a node Softmax, when it is one that is known."""
@@ -79,9 +80,9 @@ class AttentionReader:
     def _joined(self, mixed: Any) -> Any:
         """The node that joins the heads of the result."""
         turned = self._user(mixed.output[0], "Transpose")
-        if turned is None or _attribute(turned, "perm") != _TO_HEADS:
+        if turned is None or attribute(turned, "perm") != _TO_HEADS:
             return None
-        users = self._users.get(turned.output[0], [])
+        users = self._values.users(turned.output[0])
         joined = [node for node in users if node.op_type == "Reshape"]
         known = len(joined) == 1 and all(node.op_type in ("Reshape", "Shape") for node in users)
         target = self._maker(joined[0].input[1], "Concat") if known else None
@@ -148,22 +149,4 @@ class AttentionReader:
 
     def _transposed(self, name: str, order: list[int]) -> str | None:
         node = self._maker(name, "Transpose")
-        return node.input[0] if node and _attribute(node, "perm") == order else None
-
-    def _maker(self, name: str, kind: str) -> Any:
-        node = self._makers.get(name)
-        return node if node is not None and node.op_type == kind else None
-
-    def _user(self, name: str, kind: str) -> Any:
-        """The only node that reads a value, when it is of a kind."""
-        users = self._users.get(name, [])
-        return users[0] if len(users) == 1 and users[0].op_type == kind else None
-
-    def _numbers(self, name: str) -> list[float] | None:
-        tensor = self._constants.get(name)
-        return None if tensor is None else numpy_helper.to_array(tensor).reshape(-1).tolist()
-
-
-def _attribute(node: Any, name: str) -> Any:
-    found = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-    return found.get(name)
+        return node.input[0] if node and attribute(node, "perm") == order else None

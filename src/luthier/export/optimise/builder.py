@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
+CONTRIB = "com.microsoft"  # the domain of ONNX Runtime's own operators
 _PREFIX = "fast."
 
 
@@ -77,3 +78,12 @@ class Builder:
             [helper.make_tensor_value_info(result, TensorProto.FLOAT, [None, None, None])],
         )
         return self.op("Scan", steps, body=graph, num_scan_inputs=1, scan_output_axes=[1])
+
+    def choice(self, condition: str, yes: Builder, no: Builder) -> str:
+        """What the last node of one body makes, (B, t, C), as a condition says."""
+        branches = {}
+        for name, body in (("then_branch", yes), ("else_branch", no)):
+            result = body.nodes[-1].output[0]
+            made = helper.make_tensor_value_info(result, TensorProto.FLOAT, [None, None, None])
+            branches[name] = helper.make_graph(body.nodes, self.name(), [], [made])
+        return self.op("If", condition, **branches)

@@ -1,0 +1,67 @@
+"""The app: routes, errors, guard, and the workers that live as long as it does."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware.cors import CORSMiddleware
+
+from luthier import __version__
+from luthier.server.cleaning import Cleaner
+from luthier.server.config import ServerConfig
+from luthier.server.envelope import add_error_handlers
+from luthier.server.guard import LOCAL_ORIGIN, Guard
+from luthier.server.routes import about, control, tasks, writing
+from luthier.server.service import Service
+from luthier.server.supervisor import Supervisor
+
+
+def create_app(config: ServerConfig) -> FastAPI:
+    """The server of `config`; with `workers=0` it only accepts and answers.
+
+    Raises:
+        ModelError: a model's folder is not one.
+        StorageError: the queue cannot be opened.
+    """
+    service = Service(config)
+    cleaner = Cleaner(
+        service.queue, service.places, keep_s=config.keep_s, keep_bytes=config.keep_bytes
+    )
+
+    @asynccontextmanager
+    async def life(_: FastAPI) -> AsyncIterator[None]:
+        supervisor = Supervisor(config.worker, service.leases, cleaner, config.workers)
+        supervisor.start()
+        service.wake = supervisor.wake
+        try:
+            yield
+        finally:
+            await run_in_threadpool(supervisor.stop)
+            service.queue.store.close()
+
+    app = FastAPI(
+        title="luthier",
+        version=__version__,
+        summary="ACE-Step's API over a durable queue",
+        lifespan=life,
+        # Their pages load scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.service = service
+    add_error_handlers(app)
+    for part in (tasks, control, about, writing):
+        app.include_router(part.router)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=config.origins,
+        allow_origin_regex=LOCAL_ORIGIN,
+        allow_methods=["GET", "POST", "DELETE", "OPTIONS"],
+        allow_headers=["Content-Type", "Authorization", "Idempotency-Key"],
+        expose_headers=["Retry-After"],
+    )
+    app.add_middleware(Guard, hosts=config.hosts, origins=config.origins)
+    return app
