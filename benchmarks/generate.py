@@ -5,9 +5,10 @@
 
 The first form measures mini. The second takes a model of any size (say ACE-Step 1.5's shape with
 random weights, whose time is that of real ones) and the folder that `luthier export` made of it.
-Both sides run in turns, every run in a process of its own; the first piece of a process counts as
-loading. Peak memory is the process's, loading included. Writes results/generate.json, or
-results/generate_full_size.json for another model.
+`luthier-limited` keeps one large graph open at a time, as `--memory-limit 1.7G` does, and opens
+each again for every piece. All run in turns, every run in a process of its own; the first piece of
+a process counts as loading. Peak memory is the process's, loading included. Writes
+results/generate.json, or results/generate_full_size.json for another model.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from common import RESULTS, write_result
 from luthier.music.mini import onnx_folder, torch_folder
 
 PEER = Path(__file__).with_name("generate_peer.py")
-SIDES = ("diffusers-fp32", "diffusers-bf16", "luthier")
+PEERS = ("diffusers-fp32", "diffusers-bf16")
+OURS = ("luthier", "luthier-limited")
 MINI_STEPS, TURBO_STEPS = 24, 8
 
 
@@ -58,29 +60,34 @@ def main() -> None:
     if (args.model is None) != (args.onnx is None):
         parser.error("--model and --onnx belong together: the weights, and what was exported")
     steps = args.steps or (TURBO_STEPS if args.model else MINI_STEPS)
-    runs: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
+    runs: dict[str, list[dict[str, Any]]] = {side: [] for side in (*PEERS, *OURS)}
     for _ in range(args.rounds):
         for side, found in runs.items():
-            ours = args.onnx or onnx_folder()
-            folder = ours if side == "luthier" else args.model or torch_folder()
+            weights, graphs = args.model or torch_folder(), args.onnx or onnx_folder()
+            folder = graphs if side in OURS else weights
             found.append(one_run(side, folder, args.seconds, steps))
             print(side, found[-1], file=sys.stderr)
 
     def median(side: str, name: str) -> float:
         return statistics.median(run[name] for run in runs[side])
 
-    def ratio(name: str, side: str) -> float:
-        return round(median(side, name) / median("luthier", name), 3)
+    def ratio(peer: str, side: str, name: str) -> float:
+        return round(median(peer, name) / median(side, name), 3)
 
     value = {
         "seconds": args.seconds,
         "steps": steps,
         "rounds": args.rounds,
-        "times_as_fast_as": {
-            side: {name: ratio(f"{name}_s", side) for name in ("total", "denoise", "decode")}
-            for side in SIDES[:2]
+        "compared": {
+            f"{side} with {peer}": {
+                "times_as_fast": {
+                    name: ratio(peer, side, f"{name}_s") for name in ("total", "denoise", "decode")
+                },
+                "peak_memory_ratio": round(1 / ratio(peer, side, "peak_rss_gb"), 3),
+            }
+            for side in OURS
+            for peer in PEERS
         },
-        "peak_memory_ratio": {side: round(1 / ratio("peak_rss_gb", side), 3) for side in SIDES[:2]},
         "runs": runs,
     }
     print(json.dumps({k: v for k, v in value.items() if k != "runs"}, indent=2))

@@ -1,6 +1,6 @@
 """One side of the paired playing measurement, in a process of its own.
 
-    python benchmarks/generate_peer.py luthier ONNX_DIR SECONDS STEPS
+    python benchmarks/generate_peer.py luthier|luthier-limited ONNX_DIR SECONDS STEPS
     python benchmarks/generate_peer.py diffusers-fp32|diffusers-bf16 MODEL_DIR SECONDS STEPS
 
 Prints a JSON object: seconds to load, to denoise, to decode, and of everything after loading. A
@@ -18,19 +18,19 @@ from types import SimpleNamespace
 from typing import Any
 
 PROMPT, BPM, KEY, SHIFT, SEED = "calm piano with brushed drums", 84, "A minor", 3.0, 7
-MEMORY_LIMIT = 1_700_000_000  # bytes of graph files
+# Bytes of graph files: below any two large graphs, so that one is closed before the next opens.
+MEMORY_LIMIT = 1_700_000_000
 WARM_S, WARM_STEPS = 5.0, 2  # two steps: the first and a later one
 Play = Callable[[float, int], dict[str, float]]
 
 
-def luthier(folder: Path) -> Play:
-    """The exported graphs, as `luthier generate` plays them."""
+def luthier(folder: Path, limit: int | None) -> Play:
+    """The exported graphs, as `luthier generate` plays them, with or without `--memory-limit`."""
     from luthier.music.pipeline import MusicPipeline
     from luthier.music.request import request_from
     from luthier.runtime.pool import SessionPool
 
-    # Below the sum of two large graphs, so that one is closed before the next opens.
-    pipeline = MusicPipeline(folder, pool=SessionPool(MEMORY_LIMIT))
+    pipeline = MusicPipeline(folder, pool=SessionPool(limit))
 
     def play(seconds: float, steps: int) -> dict[str, float]:
         asked = {"prompt": PROMPT, "bpm": BPM, "key": KEY, "duration": seconds, "seed": SEED}
@@ -93,8 +93,11 @@ def _vae(model: Any, dtype: Any) -> Any:
     """The autoencoder as diffusers' pipeline calls it; mini's is no class of diffusers."""
     from torch import nn
 
+    from luthier.music.oobleck import without_weight_norm
+
     vae = model.part("vae")
     if not hasattr(vae, "spectrum"):  # mini's Fourier transforms stay in float32
+        without_weight_norm(vae)
         vae = vae.to(dtype)
 
     class Called(nn.Module):
@@ -114,7 +117,11 @@ def main() -> None:
     """Load, warm up, play, tell."""
     side, folder, seconds, steps = sys.argv[1], Path(sys.argv[2]), *map(float, sys.argv[3:5])
     started = time.perf_counter()
-    play = luthier(folder) if side == "luthier" else diffusers(folder, side.split("-")[1])
+    name, _, kind = side.partition("-")
+    if name == "luthier":
+        play = luthier(folder, MEMORY_LIMIT if kind == "limited" else None)
+    else:
+        play = diffusers(folder, kind)
     play(WARM_S, WARM_STEPS)
     loaded = time.perf_counter()
     found = play(seconds, int(steps))
