@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("this server's own")
     add = group.add_argument
     add("--home", type=Path, metavar="DIR", help="for queue, results and uploads "
-        "(default ~/.local/state/luthier/server, or ACESTEP_TMPDIR)")  # fmt: skip
+        "(default work/server, or ACESTEP_TMPDIR)")  # fmt: skip
     add("--workers", type=int, metavar="N", help="processes that play (default 1)")
     add("--threads", type=int, metavar="N", help="of each worker (default: all cores)")
     add("--provider", default="auto", metavar="NAME", help="cpu, cuda, coreml, directml or auto")
@@ -114,7 +114,7 @@ def _config(args: argparse.Namespace, host: str) -> ServerConfig:
     planner = args.lm_model_path or _path_of("ACESTEP_LM_MODEL_PATH")
     if args.init_llm and planner is None:
         raise RequestError("--init-llm needs a planner: name its folder with --lm-model-path.")
-    home = args.home or _path_of("ACESTEP_TMPDIR") or Path("~/.local/state/luthier/server")
+    home = args.home or _path_of("ACESTEP_TMPDIR") or Path("work/server")
     if args.threads is not None and args.threads < 1:
         raise RequestError(f"--threads is {args.threads}: it must be at least 1.")
     if not args.keep_days > 0:
