@@ -1,7 +1,8 @@
-"""What a benchmark records beside its numbers: date, commit, machine, versions, command."""
+"""What benchmarks share: a measured child process, and what is recorded beside the numbers."""
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
@@ -14,6 +15,25 @@ from luthier.files import write_json
 from luthier.provenance import library_versions
 
 RESULTS = Path(__file__).parent / "results"
+
+
+def told_by(*words: str) -> dict[str, Any]:
+    """Run a Python script in a process of its own, to its end.
+
+    Returns:
+        The JSON object of the last line that it prints, and its peak memory, `peak_rss_gb`. Linux
+        counts the parent's memory at the start into it: keep the parent small.
+    """
+    process = subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    said = process.stdout.read()
+    # wait4 tells the peak of this one child; getrusage would tell the largest of all so far.
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if status:
+        sys.exit(f"{' '.join(words)} failed with status {process.returncode}")
+    told: dict[str, Any] = json.loads(said.strip().splitlines()[-1])
+    return told | {"peak_rss_gb": round(usage.ru_maxrss * 1024 / 1e9, 3)}
 
 
 def machine() -> dict[str, Any]:
@@ -49,13 +69,17 @@ def commit() -> str | None:
 
 
 def write_result(folder: Path, name: str, value: dict[str, Any]) -> Path:
-    """Write `value` to `folder`/<name>.json with what is needed to read it."""
+    """Write `value` to `folder`/<name>.json with what is needed to read it.
+
+    In the command an absolute path becomes DIR: where things lie on a machine is nobody's business.
+    """
     path = folder / f"{name}.json"
+    words = ["DIR" if Path(word).is_absolute() else word for word in sys.argv[1:]]
     record = {
         "benchmark": name,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
-        "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *words]),
         "machine": machine(),
         "versions": library_versions(),
     }

@@ -57,7 +57,6 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         found = measure(args.model, args.out or Path(temporary) / "onnx", args.precision)
-    sys.argv = [sys.argv[0], "--model", "DIR", "--precision", args.precision]
     value = {"weights_gb": weights_gb(args.model), **found}
     write_result(args.results, "export_full_size", value)
     print(json.dumps(value, indent=2))

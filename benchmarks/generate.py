@@ -15,15 +15,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 # Nothing heavy here: Linux counts the parent's memory into a child's peak.
-from common import RESULTS, write_result
+from common import RESULTS, told_by, write_result
 
 from luthier.music.mini import onnx_folder, torch_folder
 
@@ -31,20 +29,6 @@ PEER = Path(__file__).with_name("generate_peer.py")
 PEERS = ("diffusers-fp32", "diffusers-bf16")
 OURS = ("luthier", "luthier-limited")
 MINI_STEPS, TURBO_STEPS = 24, 8
-
-
-def one_run(side: str, folder: Path, seconds: float, steps: int) -> dict[str, Any]:
-    """A process to its end: what it printed, and its peak memory."""
-    words = [sys.executable, str(PEER), side, str(folder), str(seconds), str(steps)]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    said = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if status:
-        sys.exit(f"{side} failed with status {process.returncode}")
-    told: dict[str, Any] = json.loads(said.strip().splitlines()[-1])
-    return told | {"peak_rss_gb": round(usage.ru_maxrss * 1024 / 1e9, 3)}
 
 
 def main() -> None:
@@ -65,7 +49,7 @@ def main() -> None:
         for side, found in runs.items():
             weights, graphs = args.model or torch_folder(), args.onnx or onnx_folder()
             folder = graphs if side in OURS else weights
-            found.append(one_run(side, folder, args.seconds, steps))
+            found.append(told_by(str(PEER), side, str(folder), str(args.seconds), str(steps)))
             print(side, found[-1], file=sys.stderr)
 
     def median(side: str, name: str) -> float:
@@ -91,8 +75,6 @@ def main() -> None:
         "runs": runs,
     }
     print(json.dumps({k: v for k, v in value.items() if k != "runs"}, indent=2))
-    # Whose folders they were is nobody's business.
-    sys.argv[1:] = [word if not Path(word).is_dir() else "DIR" for word in sys.argv[1:]]
     print(write_result(args.results, "generate_full_size" if args.model else "generate", value))
 
 

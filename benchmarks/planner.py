@@ -133,8 +133,6 @@ def main() -> None:
             print({name: value["tokens_per_s"] for name, value in one.items()}, flush=True)
     value = {"tokens": args.tokens, "prompt_tokens": 100, **summary(rounds), "rounds": rounds}
     print(json.dumps(value["ratio"], indent=2))
-    # Whose folders they were is nobody's business.
-    sys.argv[1:] = [word if not Path(word).is_dir() else "DIR" for word in sys.argv[1:]]
     print(write_result(args.results, "planner", value))
 
 

@@ -14,34 +14,22 @@ results/training.json or results/training_full_size.json.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 # Nothing heavy here: Linux counts the parent's memory into a child's peak.
-from common import RESULTS, write_result
+from common import RESULTS, told_by, write_result
 
 HERE = Path(__file__).parent
 
 
 def child(script: str, *words: str) -> dict[str, Any]:
-    """Run a stage to its end: what it printed, and its peak memory."""
-    command = [sys.executable, str(HERE / script), *words]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ)
-    assert process.stdout is not None
-    said = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if status:
-        sys.exit(f"{' '.join(command)} failed with status {process.returncode}")
-    told: dict[str, Any] = json.loads(said.strip().splitlines()[-1])
-    return told | {"peak_rss_gb": round(usage.ru_maxrss * 1024 / 1e9, 3)}
+    """Run a stage of a script that lies beside this one."""
+    return told_by(str(HERE / script), *words)
 
 
 def paired(folder: Path, steps: int, repeats: int) -> dict[str, Any]:
