@@ -10,15 +10,15 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from luthier.audio.keynames import parse_key
 from luthier.dataset.captions import MAX_CAPTION, SEPARATOR
 from luthier.dataset.json_places import model_problems, raise_problems, read_document
+from luthier.dataset.label_types import KeyName, TimeSignature
 from luthier.dataset.prompts import INSTRUMENTAL, MAPPING_NAME, load_mapping
 from luthier.dataset.sources import SOURCES_NAME, SourceRecord, load_sources, record_of
 from luthier.dataset.styles import DEFAULT_STYLE
 from luthier.dataset.tracks import measure_music
 from luthier.dataset.v1_rules import LANGUAGES, tag_problems
-from luthier.errors import DatasetError, PathError, RequestError
+from luthier.errors import DatasetError, PathError
 from luthier.files import existing_folder, sha256_of
 from luthier.progress import SILENT, Display
 
@@ -32,8 +32,8 @@ class TrackFacts(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
 
     bpm: float | None = Field(ge=0)
-    keyscale: str | None
-    timesignature: str | None
+    keyscale: KeyName
+    timesignature: TimeSignature
     duration: float = Field(gt=0, description="seconds")
     style_ids: tuple[str, ...] = Field(min_length=1)
     language: str
@@ -45,19 +45,6 @@ class TrackFacts(BaseModel):
     acestep: dict[str, Any] | None = Field(
         default=None, description="the sample of ACE-Step 1.5's data set file that it came from"
     )
-
-    @field_validator("timesignature", mode="before")
-    @classmethod
-    def _text(cls, value: Any) -> Any:
-        return str(value) if isinstance(value, int) else value
-
-    @field_validator("keyscale")
-    @classmethod
-    def _a_key(cls, value: str | None) -> str | None:
-        try:
-            return parse_key(value).name if value else None
-        except RequestError as error:
-            raise ValueError(str(error).removesuffix(".")) from error
 
     @field_validator("language")
     @classmethod

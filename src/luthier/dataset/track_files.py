@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from luthier.audio.keynames import parse_key
 from luthier.dataset.json_places import model_problems, raise_problems, read_document
-from luthier.errors import DatasetError, PathError, RequestError
+from luthier.dataset.label_types import KeyName, TimeSignature
+from luthier.errors import DatasetError, PathError
 from luthier.files import read_json, write_json, write_text
 
 _GENERATED = "generated"
@@ -32,7 +32,7 @@ class TrackPrompt:
 
     caption: str
     bpm: float | None
-    keyscale: str | None
+    keyscale: KeyName
     timesignature: str
     duration: float
     style_ids: tuple[str, ...]
@@ -66,24 +66,11 @@ class _Fields(BaseModel):
 
     bpm: float | None = Field(default=None, gt=0, le=300)
     keyscale: str | None = None
-    timesignature: str | None = None
+    timesignature: TimeSignature = None
     duration: float | None = Field(default=None, gt=0)
     style_ids: list[str] = []
     language: str | None = None
     generated: dict[str, Any] = {}
-
-    @field_validator("keyscale")
-    @classmethod
-    def _a_key(cls, value: str | None) -> str | None:
-        try:
-            return parse_key(value).name if value else None
-        except RequestError as error:
-            raise ValueError(str(error).removesuffix(".")) from error
-
-    @field_validator("timesignature", mode="before")
-    @classmethod
-    def _text(cls, value: Any) -> Any:
-        return str(value) if isinstance(value, int) else value
 
 
 def read_before(folder: Path, track_id: str) -> Before:
