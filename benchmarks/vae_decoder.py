@@ -68,9 +68,9 @@ def prepare(folder: Path) -> None:
     weights = ModuleWeights(graph.module)
     write_graph(skeleton(graph), weights, folder / "plain.onnx", Lowered("fp32"))
     fast = optimise(skeleton(graph), graph.name)
-    write_graph(fast, weights, folder / "fast.onnx", Lowered("fp32"))
+    write_graph(fast, weights, folder / "fast.onnx", Lowered("fp32", folded=True))
     half = optimise(skeleton(graph), graph.name)
-    write_graph(half, weights, folder / "half.onnx", Lowered("fp16"))
+    write_graph(half, weights, folder / "half.onnx", Lowered("fp16", folded=True))
 
 
 def torch_decoder(folder: Path, kind: str, threads: int) -> Callable[[Array], Array]:

@@ -178,7 +178,10 @@ def _write_one(work: _Work, graph: Graph, folder: Path) -> ExportedGraph:
     started, options = time.monotonic(), work.options
     precision = precision_of(graph.name, options.precision)
     path = folder / f"{graph.name}.onnx"
-    plan = Lowered(precision, options.int8, work.activations.get(graph.component, {}))
+    seen = work.activations.get(graph.component, {})
+    # Mini's Fourier matrices are larger than the tables that they are computed of.
+    folded = graph.component == "vae" and not isinstance(work.hollow.vae, MiniAutoencoder)
+    plan = Lowered(precision, options.int8, seen, folded)
     size = write_graph(work.skeleton(graph), _weights(work, graph), path, plan, work.inside_up_to)
     audit(path, precision)
     return ExportedGraph(graph.name, precision, size, round(time.monotonic() - started, 2))

@@ -16,7 +16,7 @@ from luthier.export.weights import Weights
 
 # A graph file ends at 2 GiB by protobuf's limit; but it is also parsed as a whole, in memory, where
 # a file beside it is mapped. Hence the weights of graphs well below the limit lie outside, too.
-INSIDE_UP_TO = 2**28
+INSIDE_UP_TO = 2**26
 _PROTOBUF_LIMIT = 2**31 - 2**20
 
 

@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from luthier.export.calibration import Activations
+from luthier.export.folding import Folding
 from luthier.export.graph_file import WEIGHTS
 from luthier.export.lm_weights import WeightFile
+from luthier.export.optimise.values import names_read
 from luthier.export.precision import BLOCK_MULTIPLE, Int8, Precision, Storage, storage_of
 from luthier.export.quantise import by_block, by_output, by_row
 from luthier.export.weights import Weights, as_half, fits, shapes_of
@@ -29,11 +31,17 @@ _ACCURACY = 4  # of MatMulNBits: activations as 8-bit integers, a scale a block 
 
 @dataclass(frozen=True)
 class Lowered:
-    """How the weights of a graph are to be stored."""
+    """How the weights of a graph are to be stored.
+
+    Attributes:
+        activations: what was seen of them, by weight.
+        folded: store what is computed of weights alone, in float32, instead of the weights.
+    """
 
     precision: Precision
     int8: Int8 = "dynamic"
-    activations: Mapping[str, Activations] = field(default_factory=dict)  # by weight
+    activations: Mapping[str, Activations] = field(default_factory=dict)
+    folded: bool = False
 
 
 class Lowering:
@@ -54,6 +62,7 @@ class Lowering:
             for name, shape in shapes_of(proto.graph.input).items()
             if name.startswith(WEIGHTS)
         }
+        self._folding = Folding(proto.graph, self._shapes if plan.folded else (), self._read)
         self._turned: dict[str, str] = {}  # the output of a transposition -> the weight
         self._first: list[NodeProto] = []
         self._nodes: list[NodeProto] = []
@@ -64,19 +73,31 @@ class Lowering:
     def apply(self) -> None:
         """Rewrite the graph; its weights become initializers."""
         for node in list(self._graph.node):
+            if self._folding.takes(node):
+                continue
             if node.op_type == "Transpose" and len(self._shapes.get(node.input[0], ())) == 2:
                 self._turned[node.output[0]] = node.input[0]
             elif not (self._product(node) or self._lookup(node)):
-                for place, name in enumerate(node.input):
-                    node.input[place] = self._value(name)
+                self._point_at_values(node)
                 self._nodes.append(node)
+        nodes = self._first + self._nodes
         real = [value for value in self._graph.input if value.name not in self._shapes]
-        for field_name, values in (("node", self._first + self._nodes), ("input", real)):
+        read = {name for node in nodes for name in names_read(node)}
+        kept = [tensor for tensor in self._graph.initializer if tensor.name in read]
+        for field_name, values in (("node", nodes), ("input", real), ("initializer", kept)):
             del getattr(self._graph, field_name)[:]
             getattr(self._graph, field_name).extend(values)
         known = {entry.domain for entry in self._proto.opset_import}
         if CONTRIB not in known and any(node.domain == CONTRIB for node in self._nodes):
             self._proto.opset_import.append(helper.make_opsetid(CONTRIB, 1))
+
+    def _point_at_values(self, node: NodeProto) -> None:
+        """Let a node, and the bodies that it has, read what stands for weights."""
+        for place, name in enumerate(node.input):
+            node.input[place] = self._value(name)
+        for given in node.attribute:
+            for inner in given.g.node:
+                self._point_at_values(inner)
 
     def _product(self, node: NodeProto) -> bool:
         """Rewrite a product with a constant matrix, when that is stored in 8 or 4 bits."""
@@ -165,7 +186,11 @@ class Lowering:
         return True
 
     def _value(self, name: str) -> str:
-        """The float32 value that stands for `name`, when that is a weight."""
+        """The float32 value that stands for `name`, when that is a weight or made of weights."""
+        if name in self._folding:
+            if (name, False) not in self._plain:
+                self._plain[name, False] = self._store(name, self._folding.value(name))
+            return self._plain[name, False]
         weight = self._turned.get(name, name)
         if weight not in self._shapes:
             return name

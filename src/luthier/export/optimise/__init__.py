@@ -19,8 +19,8 @@ def optimise(proto: Any, name: str) -> Any:
     """The graph or skeleton of the component `name`, faster where a way is known.
 
     Names, types and axes of inputs and outputs stay, and so do the lengths that are allowed, and
-    the weights: what the faster way makes of them is made when a session opens. So a skeleton,
-    whose weights have no values yet, can be rewritten and lowered after.
+    the weights: nodes make of them what the faster way needs. So a skeleton, whose weights have no
+    values yet, can be rewritten, and lowered or folded after.
     """
     if name in _CONVOLUTIONAL:
         return faster(proto)

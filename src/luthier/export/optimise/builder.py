@@ -14,13 +14,18 @@ _PREFIX = "fast."
 class Builder:
     """Collects nodes; names what they make. Bodies of loops share the names and the constants."""
 
-    def __init__(self, root: Builder | None = None) -> None:
-        self._root = root or self
+    def __init__(self, parent: Builder | None = None) -> None:
+        self._root: Builder = parent.outside if parent else self
         self.nodes: list[Any] = []
-        if root is None:
+        if parent is None:
             self.constants: list[Any] = []
             self._count = 0
             self._small: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+
+    @property
+    def outside(self) -> Builder:
+        """The graph around all bodies: what is appended to it is computed once."""
+        return self._root
 
     def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
         """Append a node with one output; returns the output's name."""
@@ -58,6 +63,10 @@ class Builder:
     def size(self, x: str, axis: int) -> str:
         """The size of an axis, as a tensor of one element."""
         return self.op("Shape", x, start=axis, end=axis + 1)
+
+    def quotient(self, a: str, b: str) -> str:
+        """Whole numbers a / b, rounded up."""
+        return self.op("Div", self.op("Sub", self.op("Add", a, b), self.integer(1)), b)
 
     def padded(self, x: str, before: str, after: str) -> str:
         """x (B, T, C) with zeros before and after in time."""

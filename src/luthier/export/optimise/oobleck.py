@@ -14,6 +14,8 @@ from luthier.export.optimise.layers import Layer, Reader, Snake, Unit
 from luthier.export.optimise.resample import as_it_is, is_narrow, is_upsampling, narrowed, upsampled
 from luthier.export.optimise.residual import fits, residual
 from luthier.export.optimise.snake import snake
+from luthier.export.optimise.stretches import in_stretches, split
+from luthier.export.optimise.values import names_read
 
 
 def faster(proto: Any) -> Any:
@@ -26,8 +28,11 @@ def faster(proto: Any) -> Any:
         return proto
     build = Builder()
     x = build.op("Transpose", graph.input[0].name, perm=[0, 2, 1])
-    for layer in layers:
+    place = split(layers)
+    for layer in layers[:place]:
         x = _emit(build, layer, x)
+    if place < len(layers):
+        x = in_stretches(build, layers[place:], x, _emit)
     build.op("Transpose", x, perm=[0, 2, 1])
     build.nodes[-1].output[0] = end
     return _joined(proto, reader, build, end)
@@ -51,7 +56,7 @@ def _joined(proto: Any, reader: Reader, build: Builder, end: str) -> Any:
     """What the weights need, the new nodes up to the value `end`, then what follows it."""
     old = proto.graph
     wanted = {value.name for value in old.output}
-    wanted |= {name for node in build.nodes for name in node.input}
+    wanted |= {name for node in build.nodes for name in names_read(node)}
     before: list[Any] = []
     after: list[Any] = []
     for node in reversed(old.node):

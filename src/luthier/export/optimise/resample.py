@@ -26,11 +26,12 @@ def upsampled(build: Builder, layer: Convolution, x: str) -> str:
     stride, (before, after) = layer.stride, layer.pads
     zero, one = build.integer(0), build.integer(1)
     rows = [build.padded(x, zero, one), build.padded(x, one, zero)]
-    halves = build.reshape(layer.weight, given, made, 2, stride)
-    halves = build.op("Transpose", halves, perm=[2, 0, 3, 1])
-    weight = build.reshape(halves, 2 * given, stride * made)
-    y = build.op("MatMul", build.op("Concat", *rows, axis=2), weight)
-    y = build.op("Add", y, build.op("Tile", layer.bias or "", build.integer(stride)))
+    outside = build.outside
+    halves = outside.reshape(layer.weight, given, made, 2, stride)
+    halves = outside.op("Transpose", halves, perm=[2, 0, 3, 1])
+    weight = outside.reshape(halves, 2 * given, stride * made)
+    bias = outside.op("Tile", layer.bias or "", build.integer(stride))
+    y = build.op("Add", build.op("MatMul", build.op("Concat", *rows, axis=2), weight), bias)
     y = build.reshape(y, 0, -1, made)
     return build.slice(y, build.integer(before), build.integer(-after), 1)
 
@@ -44,8 +45,9 @@ def is_narrow(layer: Convolution) -> bool:
 def narrowed(build: Builder, layer: Convolution, x: str) -> str:
     """A convolution to few channels: a product with all its taps, which then are shifted."""
     made, given, taps = layer.shape
-    weight = build.op("Transpose", layer.weight, perm=[1, 2, 0])
-    y = build.op("MatMul", x, build.reshape(weight, given, taps * made))
+    outside = build.outside
+    weight = outside.op("Transpose", layer.weight, perm=[1, 2, 0])
+    y = build.op("MatMul", x, outside.reshape(weight, given, taps * made))
     shifts = np.einsum("kj,ab->akbj", np.eye(taps), np.eye(made)).reshape(made, taps * made, taps)
     y = _convolution(build, layer, build.op("Transpose", y, perm=[0, 2, 1]), build.small(shifts))
     return build.op("Transpose", y, perm=[0, 2, 1])

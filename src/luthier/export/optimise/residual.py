@@ -13,9 +13,8 @@ from luthier.export.optimise.layers import Unit
 from luthier.export.optimise.minimal_filter import OUTPUTS, POINTS, TAPS, minimal_filter
 from luthier.export.optimise.snake import amplitude, applied, half_turns
 
-# The numbers a chunk has. The weights of wide layers outweigh them, and are read for every chunk:
-# there a chunk is as long as the input.
-_CHUNK, _WIDE, _ENDLESS = 2**18, 512, 2**40
+# The numbers a chunk has. In wide layers weights outweigh them, and are read for every chunk.
+_CHUNK, _WIDE, _WIDE_CHUNK = 2**18, 512, 2**20
 
 
 def fits(unit: Unit) -> bool:
@@ -67,9 +66,10 @@ class _Cut:
 def _cut(build: Builder, unit: Unit, length: str) -> _Cut:
     channels, dilation = unit.spread.shape[1], unit.spread.dilation
     block, margin = OUTPUTS * dilation, build.integer(3 * dilation)
-    longest = _ENDLESS if channels >= _WIDE else max(1, _CHUNK // (channels * block)) * block
-    count = _quotient(build, length, build.integer(longest))
-    blocks = _quotient(build, _quotient(build, length, count), build.integer(block))
+    numbers = _WIDE_CHUNK if channels >= _WIDE else _CHUNK
+    longest = max(1, numbers // (channels * block)) * block
+    count = build.quotient(length, build.integer(longest))
+    blocks = build.quotient(build.quotient(length, count), build.integer(block))
     rows = build.op("Mul", blocks, build.integer(block))
     whole = build.op("Mul", count, rows)
     bounds = [build.reshape(name) for name in (build.integer(0), whole, rows)]
@@ -83,14 +83,9 @@ def _cut(build: Builder, unit: Unit, length: str) -> _Cut:
     )
 
 
-def _quotient(build: Builder, a: str, b: str) -> str:
-    """a / b, rounded up."""
-    return build.op("Div", build.op("Sub", build.op("Add", a, b), build.integer(1)), b)
-
-
 @dataclass(frozen=True)
 class _Weights:
-    """Names of what is made of a unit's weights when a session opens.
+    """Names of what is made of a unit's weights once.
 
     Attributes:
         turns, before: of the first snake; after: of the second.
@@ -109,21 +104,22 @@ class _Weights:
 
 
 def _weights(build: Builder, unit: Unit) -> _Weights:
+    outside = build.outside
     _, taps, _ = minimal_filter()
     made, given, _ = unit.spread.shape
     turns = half_turns(build, unit.after)
-    spread = build.op("Transpose", unit.spread.weight, perm=[2, 1, 0])
-    spread = build.reshape(build.op("Mul", spread, turns), TAPS, -1)
-    products = build.op("MatMul", build.small(taps), spread)
-    mix = build.op("Transpose", build.reshape(unit.mix.weight, -1, made), perm=[1, 0])
+    spread = outside.op("Transpose", unit.spread.weight, perm=[2, 1, 0])
+    spread = outside.reshape(outside.op("Mul", spread, turns), TAPS, -1)
+    products = outside.op("MatMul", build.small(taps), spread)
+    mix = outside.op("Transpose", outside.reshape(unit.mix.weight, -1, made), perm=[1, 0])
     return _Weights(
         turns=half_turns(build, unit.before),
         before=amplitude(build, unit.before),
-        products=build.reshape(products, POINTS, given, made),
-        products_bias=build.op("Mul", unit.spread.bias or "", turns),
-        after=build.op("Mul", amplitude(build, unit.after), turns),
-        mix=build.op("Div", mix, build.reshape(turns, -1, 1)),
-        mix_bias=build.reshape(unit.mix.bias or "", -1),
+        products=outside.reshape(products, POINTS, given, made),
+        products_bias=outside.op("Mul", unit.spread.bias or "", turns),
+        after=outside.op("Mul", amplitude(build, unit.after), turns),
+        mix=outside.op("Div", mix, outside.reshape(turns, -1, 1)),
+        mix_bias=outside.reshape(unit.mix.bias or "", -1),
     )
 
 

@@ -1,7 +1,8 @@
 """Snake, x + k · sin²(αx), of sums and products: ONNX Runtime's sine is serial and unvectorised.
 
 In half turns u = αx/π the square of the sine has period 1, so that only t = u − round(u) in
-[−½, ½] counts. There sin²(πt) = 4w(1 − w) with w = cos²(πt/2), and the cosine a polynomial in t².
+[−½, ½] counts. There the sine is t times a square of t² and a remainder. One more term would take
+two more passes over the data; as it is, the error is 80 dB below k.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import numpy as np
 from luthier.export.optimise.builder import Builder
 from luthier.export.optimise.layers import Snake
 
-# w = ((t² + A)² + B)² (t² + C)² / D, fitted to the least largest error of sin²(πt): 5e-8.
-_A, _B, _C, _D = -5.679617455004425, 16.50457199690735, -0.9992508703813187, 2374.232547648911
+# sin²(πt) ≈ C (t ((t² + A)² + B))², fitted to the least largest error: 1e-4.
+_A, _B, _C = -1.1237528550389755, 0.11263380775102094, 5.212154815125161
 
 
 def snake(build: Builder, layer: Snake, x: str) -> str:
@@ -22,12 +23,14 @@ def snake(build: Builder, layer: Snake, x: str) -> str:
 
 def half_turns(build: Builder, layer: Snake) -> str:
     """α/π as (C,)."""
-    return build.op("Mul", build.reshape(layer.frequency, -1), build.small(1 / np.pi))
+    outside = build.outside
+    return outside.op("Mul", outside.reshape(layer.frequency, -1), build.small(1 / np.pi))
 
 
 def amplitude(build: Builder, layer: Snake) -> str:
     """k times the polynomial's constant, as (C,)."""
-    return build.op("Mul", build.reshape(layer.scale, -1), build.small(4 / _D**2))
+    outside = build.outside
+    return outside.op("Mul", outside.reshape(layer.scale, -1), build.small(_C))
 
 
 def applied(build: Builder, x: str, turns: str | None, amplitude: str) -> str:
@@ -37,7 +40,6 @@ def applied(build: Builder, x: str, turns: str | None, amplitude: str) -> str:
     s = build.op("Mul", t, t)
     inner = build.op("Add", s, build.small(_A))
     outer = build.op("Add", build.op("Mul", inner, inner), build.small(_B))
-    cosine = build.op("Mul", outer, build.op("Add", s, build.small(_C)))
-    w = build.op("Mul", cosine, cosine)
-    square = build.op("Mul", w, build.op("Sub", build.small(_D), w))
+    sine = build.op("Mul", outer, t)
+    square = build.op("Mul", sine, sine)
     return build.op("Add", x, build.op("Mul", square, amplitude))

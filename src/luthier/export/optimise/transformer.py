@@ -11,7 +11,7 @@ from luthier.export.optimise.attention import AttentionWriter
 from luthier.export.optimise.attention_pattern import AttentionReader
 from luthier.export.optimise.builder import CONTRIB, Builder
 from luthier.export.optimise.rotary import rotated, rotation
-from luthier.export.optimise.values import Values
+from luthier.export.optimise.values import Values, names_read
 
 
 def linear_memory(proto: Any) -> Any:
@@ -48,7 +48,7 @@ def _rewritten(proto: Any, new: dict[str, list[Any]], constants: list[Any]) -> A
     for node in reversed(nodes):
         if wanted & set(node.output):
             kept.append(node)
-            wanted |= _inputs(node)
+            wanted |= names_read(node)
     tensors = [t for t in (*graph.initializer, *constants) if t.name in wanted]
     for field, values in (("node", kept[::-1]), ("initializer", tensors)):
         del getattr(graph, field)[:]
@@ -57,11 +57,3 @@ def _rewritten(proto: Any, new: dict[str, list[Any]], constants: list[Any]) -> A
         made.opset_import.append(onnx.helper.make_opsetid(CONTRIB, 1))
     onnx.checker.check_model(made)
     return made
-
-
-def _inputs(node: Any) -> set[str]:
-    """What a node reads, and what its bodies read from outside."""
-    names = set(node.input)
-    for attribute in node.attribute:
-        names.update(*(_inputs(inner) for inner in attribute.g.node))
-    return names

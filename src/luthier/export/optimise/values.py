@@ -42,3 +42,11 @@ class Values:
 def attribute(node: Any, name: str) -> Any:
     """An attribute of a node, or None."""
     return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), None)
+
+
+def names_read(node: Any) -> set[str]:
+    """What a node reads, and what its bodies read from outside."""
+    names = set(node.input)
+    for given in node.attribute:
+        names.update(*(names_read(inner) for inner in given.g.node))
+    return names
