@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "luthier"
 HEAVY = {"torch", "transformers", "diffusers", "peft", "accelerate", "datasets", "onnx"}
-TORCH_FREE = ("audio", "dataset", "runtime", "report", "server", "cli")
+TORCH_FREE = ("audio", "dataset", "matrix", "runtime", "report", "server", "client", "mcp", "cli")
 # In a family's folder only these may import torch at module level.
 TRAINING_SIDE = {
     *("model", "graphs", "autoencoder", "denoiser", "attention"),
@@ -30,7 +30,12 @@ MAY_IMPORT = {
     "music": {"audio", "runtime"},
     "training": {"audio", "dataset", "music", "report"},
     "evaluation": {"audio", "dataset", "music", "runtime", "training"},
-    "server": {"audio", "music", "runtime"},
+    "studio": set(),
+    "server": {"audio", "music", "runtime", "studio"},
+    # A client sends what the server reads: the same definitions of fields and states.
+    "client": {"audio", "music", "server"},
+    "mcp": {"audio", "client", "music", "runtime", "server"},
+    "matrix": {"audio", "client", "evaluation", "music", "report", "runtime"},
     "export": {"audio", "evaluation", "music", "runtime", "training"},
 }
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 500, 90
@@ -88,6 +93,9 @@ def test_the_playing_side_imports_no_training_library_at_module_level() -> None:
         "import luthier.runtime.session, luthier.runtime.manifest",
         "import luthier.server.app, luthier.server.serve, luthier.server.worker",
         "import luthier.server.work",
+        "import luthier.matrix.child, luthier.matrix.explore, luthier.matrix.over_http",
+        "import luthier.client",
+        "import luthier.mcp.local, luthier.mcp.remote",
     ],
 )
 def test_playing_loads_no_torch(statement: str) -> None:

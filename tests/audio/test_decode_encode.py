@@ -41,7 +41,18 @@ def test_what_is_written_is_read_back(tmp_path, name, subtype, tolerance, channe
     assert np.abs(read - samples)[:, 2000:-2000].max() <= tolerance
 
 
-@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.mp3", "a.ogg"])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_aac_comes_back_behind_the_silence_that_its_encoder_adds(tmp_path, channels):
+    samples, delay = tone(channels=channels), 1024  # raw ADTS has no place to say so
+    write_audio(tmp_path / "a.aac", samples, 48000)
+    read, rate = read_audio(tmp_path / "a.aac")
+    assert rate == 48000
+    assert 0 <= read.shape[1] - samples.shape[1] - delay < 1024
+    found = read[:, delay : delay + samples.shape[1]]
+    assert np.abs(found - samples)[:, 2000:-2000].max() <= 0.05
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.mp3", "a.ogg", "a.aac"])
 def test_bytes_repeat(tmp_path, name):
     write_audio(tmp_path / name, tone(), 48000)
     first = (tmp_path / name).read_bytes()
@@ -154,7 +165,7 @@ def test_subtype_that_does_not_fit(tmp_path):
         write_audio(tmp_path / "a.mp3", tone(), 48000, subtype="float")
 
 
-@pytest.mark.parametrize("suffix", ["wav", "flac", "mp3", "opus"])
+@pytest.mark.parametrize("suffix", ["wav", "flac", "mp3", "opus", "aac"])
 def test_a_refused_write_leaves_nothing(tmp_path, suffix):
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 4 * 48000)).astype(np.float32)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

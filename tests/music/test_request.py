@@ -155,6 +155,16 @@ def test_the_first_alias_that_says_something_wins() -> None:
     assert request_from({"duration": None, "audio_duration": 7}).duration_s == 7
 
 
+def test_tracks_can_have_a_guidance_of_their_own() -> None:
+    spec = SPEC.model_copy(update={"track_guidance": 1.5})
+    lego = {"task": "lego", "source_audio": "x.wav"}
+    assert resolve(request_from(lego), spec, 5.0).guidance_scale == 1.5
+    assert resolve(request_from(lego | {"guidance_scale": 3}), spec, 5.0).guidance_scale == 3.0
+    assert resolve(request_from(lego), SPEC, 5.0).guidance_scale == SPEC.default_guidance
+    repaint = request_from(lego | {"task": "repaint"})
+    assert resolve(repaint, spec, 5.0).guidance_scale == SPEC.default_guidance
+
+
 def test_a_task_the_model_does_not_know_is_refused() -> None:
     spec = SPEC.model_copy(update={"tasks": ("text2music",)})
     request = request_from({"task": "cover", "source_audio": "x.wav"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,23 @@ def test_bound_inputs_give_the_same() -> None:
         assert np.array_equal(found, expected)
     with pytest.raises(ModelError, match="wants input_ids"):
         bound({})
+
+
+def test_parts_of_a_piece_run_at_once_in_one_session() -> None:
+    pool = SessionPool()
+    graphs = Graphs(tiny_onnx(), 3, pool=pool)
+    assert graphs.workers == 3
+    expected = graphs.run("qwen3_embedding_0p6", IDS)["last_hidden_state"]
+    whole = pool.open_bytes
+    with ThreadPoolExecutor(graphs.workers) as threads:
+        parts = threads.map(
+            lambda _: graphs.run("qwen3_embedding_0p6", IDS, is_part=True), range(6)
+        )
+        for part in parts:
+            np.testing.assert_allclose(part["last_hidden_state"], expected, atol=1e-6)
+    assert pool.open_bytes == 2 * whole
+    graphs.release()
+    assert pool.open_bytes == 0
 
 
 def test_only_activations_in_eight_bits_depend_on_the_batch() -> None:

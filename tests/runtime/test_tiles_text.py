@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +47,70 @@ def test_tiles_are_bounded_and_overlap() -> None:
     assert sum(block.shape[1] for block in blocks) == 1500 * HOP
     assert max(sizes) <= TILE
     assert sum(sizes) >= 1500 + 2 * OVERLAP * (len(sizes) - 1)
+
+
+def tiles_of(frames: int, workers: int, overlap: int = 4) -> list[int]:
+    """The lengths that are decoded, in the order in which they are asked for."""
+    sizes: list[int] = []
+
+    def counted(latents: NDArray[np.float32]) -> NDArray[np.float32]:
+        sizes.append(latents.shape[2])
+        return held(latents)
+
+    latents = np.random.default_rng(0).standard_normal((1, 2, frames)).astype(np.float32)
+    blocks = decode_tiles(counted, latents, HOP, tile=100, overlap=overlap, workers=workers)
+    found = np.concatenate(list(blocks), axis=1)
+    assert found == pytest.approx(held(latents)[0], abs=1e-6)
+    return sorted(sizes)
+
+
+@pytest.mark.parametrize("frames", [1, 90, 101, 777])
+@pytest.mark.parametrize("workers", [2, 3, 4])
+def test_tiles_that_are_decoded_at_once_join_to_the_whole(frames: int, workers: int) -> None:
+    assert max(tiles_of(frames, workers)) <= 100
+
+
+def test_workers_share_what_one_tile_would_hold() -> None:
+    assert tiles_of(80, 1) == [80]
+    assert tiles_of(80, 2) == [44, 44]
+    assert len(tiles_of(80, 4)) == 4
+
+
+def test_what_is_shorter_than_its_surroundings_is_not_shared() -> None:
+    assert tiles_of(8, 2, overlap=8) == [8]
+
+
+def test_only_as_many_tiles_as_workers_are_decoded_at_once() -> None:
+    running, most, lock = 0, 0, threading.Lock()
+
+    def counted(latents: NDArray[np.float32]) -> NDArray[np.float32]:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.01)
+        with lock:
+            running -= 1
+        return held(latents)
+
+    list(decode_tiles(counted, np.zeros((1, 2, 900), np.float32), HOP, tile=100, overlap=4,
+                      workers=3))  # fmt: skip
+    assert most == 3
+
+
+def test_a_tile_that_fails_ends_the_decoding() -> None:
+    calls: list[int] = []
+
+    def broken(latents: NDArray[np.float32]) -> NDArray[np.float32]:
+        calls.append(latents.shape[2])
+        raise ModelError("broken")
+
+    blocks = decode_tiles(
+        broken, np.zeros((1, 2, 5000), np.float32), HOP, tile=100, overlap=4, workers=2
+    )
+    with pytest.raises(ModelError, match="broken"):
+        list(blocks)
+    assert len(calls) <= 2
 
 
 def smoothed(audio: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -94,37 +94,6 @@ def submitted(server: str, **fields: Any) -> str:
         return str(json.load(answer)["data"]["task_id"])
 
 
-def test_the_seed_s_lines_run(server: str, recording: Path, tmp_path: Path) -> None:
-    accepted = curl("-X", "POST", f"{server}/release_task", "-H", "Content-Type: application/json",
-                    "-d", f"@{EXAMPLES / 'text2music.json'}")  # fmt: skip
-    for name, files in (("repaint.sh", [recording]), ("cover.sh", [recording, recording])):
-        waiting = example(name, *files, server)["data"]
-        assert waiting["status"] == "queued"
-        curl("-X", "POST", f"{server}/v1/tasks/{waiting['task_id']}/cancel")
-    refused = example("lego.sh", recording, server)
-    assert refused["code"] == 400
-    assert "mini was not trained for the task lego" in refused["detail"]
-
-    (item,) = finished(server, accepted["data"]["task_id"])
-    out = tmp_path / "out.mp3"
-    subprocess.run(["curl", "-sSL", server + item["file"], "-o", str(out)], check=True)
-    audio, rate = read_audio(out)
-    assert audio.shape[1] / rate == pytest.approx(20, abs=0.1)
-    assert item["metas"]["keyscale"] == "A minor"
-
-
-@pytest.mark.slow
-def test_repaint_and_cover_become_music(server: str, recording: Path, tmp_path: Path) -> None:
-    for name, files in (("repaint.sh", [recording]), ("cover.sh", [recording, recording])):
-        items = finished(server, example(name, *files, server)["data"]["task_id"], 400)
-        assert len(items) == 2
-        for item in items:
-            out = tmp_path / "out.mp3"
-            subprocess.run(["curl", "-sSL", server + item["file"], "-o", str(out)], check=True)
-            audio, rate = read_audio(out)
-            assert audio.shape[1] / rate == pytest.approx(20, abs=0.1)
-
-
 def test_a_seed_is_honoured(server: str) -> None:
     def played() -> bytes:
         (item,) = finished(server, submitted(server, audio_format="wav", use_random_seed=False))

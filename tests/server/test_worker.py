@@ -18,9 +18,9 @@ from luthier.errors import AudioError
 from luthier.server.cleaning import Places
 from luthier.server.config import WorkerSetup
 from luthier.server.queue import Queue
+from luthier.server.recordings import check_recording
 from luthier.server.supervisor import Supervisor
 from luthier.server.tasks import Task
-from luthier.server.work import check_length
 
 Wait = Callable[..., Task]
 SHORT = {"prompt": "calm piano", "duration_s": 1, "steps": 2, "seed": 3}
@@ -118,6 +118,6 @@ def test_a_worker_ends_when_its_server_has_gone(
 def test_a_recording_that_is_too_long_is_not_kept(tmp_path: Path) -> None:
     path = tmp_path / "long.flac"
     write_audio(path, np.zeros((1, 8000 * 31), np.float32), 8000)
-    check_length(path, 31.0)
+    check_recording(path, 31.0)
     with pytest.raises(AudioError, match=r"longer than the 30 s"):
-        check_length(path, 30.0)
+        check_recording(path, 30.0)

@@ -1,4 +1,6 @@
-"""Samples → an audio file by suffix: WAV, FLAC, MP3, Opus in Ogg; atomic, same bytes each time."""
+"""Samples → an audio file by suffix: WAV, FLAC, MP3, AAC, Opus in Ogg; atomic, same bytes each
+time.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +24,7 @@ from luthier.files import atomic_file
 Subtype = Literal["pcm16", "pcm24", "float"]
 _LAYOUTS = {1: "mono", 2: "stereo"}
 _OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
+_AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 _BLOCK_S = 2
 
 Floats = NDArray[np.float32]
@@ -46,6 +49,7 @@ _FORMATS = {
     # The wheels of PyAV bring no good Vorbis encoder: both suffixes hold Opus.
     ("ogg", "pcm16"): _Format("ogg", "libopus", "flt", _OPUS_RATES, most_kbps=256),
     ("opus", "pcm16"): _Format("ogg", "libopus", "flt", _OPUS_RATES, most_kbps=256),
+    ("aac", "pcm16"): _Format("adts", "aac", "fltp", _AAC_RATES, most_kbps=160),
 }
 WRITABLE_SUFFIXES = tuple(dict.fromkeys(f".{name}" for name, _ in _FORMATS))
 
@@ -62,13 +66,13 @@ def write_audio(
     """Write `samples` (channels, n), ±1 at full scale, to `path`; values beyond ±1 are clamped.
 
     Args:
-        path: the suffix chooses the format: .wav .flac .mp3 .ogg .opus.
+        path: the suffix chooses the format: .wav .flac .mp3 .ogg .opus .aac.
         samples: one or two channels.
         sample_rate: Hz.
         bitrate_kbps: for the lossy formats, of the whole stream; MP3 takes at most 320, Opus
-            256 a channel.
+            256 a channel, AAC 160.
         subtype: pcm16, pcm24 (WAV, FLAC) or float (WAV).
-        tags: written into the file; WAV keeps title, comment and encoder only.
+        tags: written into the file; WAV keeps title, comment and encoder only, AAC none.
 
     Raises:
         RequestError: a format, rate or shape that cannot be written.
@@ -317,8 +321,9 @@ class AudioWriter:
             data = (np.clip(wide, -(2**23), 2**23 - 1).astype(np.int32)) << 8
         else:
             data = np.clip(samples.T, -1.0, 1.0).astype(np.float32, copy=False)
+        is_planar = self._kind.sample_format.endswith("p")
         frame = av.AudioFrame.from_ndarray(
-            np.ascontiguousarray(data).reshape(1, -1),
+            np.ascontiguousarray(data.T if is_planar else data.reshape(1, -1)),
             format=self._kind.sample_format,
             layout=_LAYOUTS[samples.shape[0]],
         )

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from luthier.cli import common
+from luthier.cli.adapter_flags import add_adapter_arguments
+from luthier.cli.server_flags import add_server_arguments, server_of
 from luthier.cli.thinking import add_thinking_arguments, with_plan
 from luthier.errors import RequestError
 from luthier.files import check_place
@@ -25,6 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for field in request_fields():
         if field.name == "prompt":
             parser.add_argument("prompt", nargs="?", help=field.help)
+        elif field.name == "lora":
+            add_adapter_arguments(parser, field.help)
         elif field.is_switch:
             parser.add_argument(
                 field.flag,
@@ -45,9 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--model",
-        default="mini",
         metavar="MODEL",
-        help="mini, the built-in model, or a folder of exported graphs",
+        help="mini, the built-in model (default), or a folder of exported graphs; with --server, "
+        "the name of a model there",
     )
     parser.add_argument("--threads", type=int, metavar="N", help="threads (default: all cores)")
     parser.add_argument(
@@ -62,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="close graphs that were not used for long to stay below this, e.g. 800M or 4G",
     )
     add_thinking_arguments(parser)
+    add_server_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -74,12 +79,19 @@ def run(args: argparse.Namespace) -> int:
 
     values = {field.name: getattr(args, field.name) for field in request_fields()}
     request = request_from({name: value for name, value in values.items() if value is not None})
+    server = server_of(args)
+    if server:
+        from luthier.cli.generate_remote import run_remote
+
+        return run_remote(args, request, server)
+    args.model = args.model or "mini"
     request = with_plan(args, request)
     if args.threads is not None and args.threads < 1:
         raise RequestError(f"--threads is {args.threads}: it must be at least 1.")
     SHARED.set_limit(bytes_of(args.memory_limit) if args.memory_limit else None)
     folder = onnx_folder() if args.model == "mini" else Path(args.model)
     pipeline = MusicPipeline(folder, args.threads, provider=args.provider)
+    request = pipeline.adapted(request)
     check_writable(args.out, pipeline.spec.sample_rate)
     if args.dry_run:
         return _foretell(args, pipeline, request)
@@ -99,13 +111,11 @@ def _foretell(args: argparse.Namespace, pipeline: MusicPipeline, request: MusicR
 
 
 def _generate(args: argparse.Namespace, pipeline: MusicPipeline, request: MusicRequest) -> None:
-    from luthier.music.written import write_generated
+    from luthier.music.written import piece_path, write_generated
 
     rows, lines = [], []
     for index, made in enumerate(pipeline.generate_batch(request, common.display(args))):
-        path = args.out
-        if request.batch_size > 1:
-            path = path.with_name(f"{path.stem}-{index + 1}{path.suffix}")
+        path = piece_path(args.out, index, request.batch_size)
         row = write_generated(path, pipeline, made)
         rows.append(row)
         lines.append(

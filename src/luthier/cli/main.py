@@ -29,6 +29,8 @@ COMMANDS = {
     "plan": "a few words → tempo, key, caption, lyrics and audio codes",
     "generate": "play it: a prompt → a WAV",
     "serve": "play over HTTP: ACE-Step's REST API over a durable queue",
+    "matrix": "bpm × key × task × length: what works here, how fast, in how much memory",
+    "mcp": "tools for language models: generate, repaint, status",
     "trace": "where a result came from",
 }
 _USAGE_EXIT = 2

@@ -5,81 +5,27 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from luthier.cli import common
-from luthier.errors import RequestError
+from luthier.cli.serve_flags import add_serve_flags
+from luthier.cli.server_environment import planner_of, provider_of, seconds_of
+from luthier.errors import MissingExtraError, RequestError
 from luthier.files import existing_folder
 
 if TYPE_CHECKING:
     from luthier.server.config import ServerConfig
 
 HELP = "play over HTTP: ACE-Step's REST API over a durable queue"
+_USUAL_RATE = 20.0
 _CONFIG_PATHS = ("ACESTEP_CONFIG_PATH", "ACESTEP_CONFIG_PATH2", "ACESTEP_CONFIG_PATH3")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add upstream's flags, then our own. Defaults come from upstream's environment variables."""
-    add = parser.add_argument
-    add("--host", help="where to listen (default 127.0.0.1, or ACESTEP_API_HOST)")
-    add("--port", type=int, help="default 8001, or ACESTEP_API_PORT; 0 takes a free one")
-    add(
-        "--api-key",
-        action="append",
-        metavar="KEY",
-        help="a key that clients need; may be repeated. Others on this machine can read it in the "
-        "list of processes: ACESTEP_API_KEY (several by commas) or --api-key-file hide it",
-    )
-    add("--api-key-file", type=Path, metavar="FILE", help="a file with a key on each line")
-    add("--model", action="append", metavar="[NAME=]MODEL", help=_MODEL_HELP)
-    add(
-        "--lm-model-path",
-        type=Path,
-        metavar="DIR",
-        help="a folder with an exported planner (or ACESTEP_LM_MODEL_PATH)",
-    )
-    add("--init-llm", action="store_true", help="refuse to start without a planner")
-    add(
-        "--download-source",
-        choices=("huggingface", "modelscope", "auto"),
-        default="auto",
-        help="taken for upstream's sake; this server downloads nothing",
-    )
-    group = parser.add_argument_group("this server's own")
-    add = group.add_argument
-    add("--home", type=Path, metavar="DIR", help="for queue, results and uploads "
-        "(default work/server, or ACESTEP_TMPDIR)")  # fmt: skip
-    add("--workers", type=int, metavar="N", help="processes that play (default 1)")
-    add("--threads", type=int, metavar="N", help="of each worker (default: all cores)")
-    add("--provider", default="auto", metavar="NAME", help="cpu, cuda, coreml, directml or auto")
-    add("--memory-limit", metavar="SIZE", help="of a worker's open graphs, e.g. 4G")
-    add("--queue-limit", type=int, metavar="N", help="how many tasks may wait (default 200)")
-    add("--keep-days", type=float, default=7.0, metavar="N", help="ended tasks stay (default 7)")
-    add("--keep-size", default="20G", metavar="SIZE", help="of all results (default 20G)")
-    add("--upload-size", default="200M", metavar="SIZE", help="of a request (default 200M)")
-    add(
-        "--audio-root",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="DIR",
-        help="a folder below which requests may name recordings by path; may be repeated",
-    )
-    add(
-        "--cors-origin",
-        action="append",
-        default=[],
-        metavar="ORIGIN",
-        help="a web origin that may use the server, beside pages of this machine; may be repeated",
-    )
-    add("--allow-open", action="store_true", help="let other machines in without a key")
-
-
-_MODEL_HELP = (
-    "mini, the built-in model, or a folder of exported graphs; may be repeated, the first one is "
-    "the default (default mini, or ACESTEP_CONFIG_PATH)"
-)
+    """Add the flags; see `serve_flags`."""
+    add_serve_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -91,6 +37,11 @@ def run(args: argparse.Namespace) -> int:
     port = _number(args.port, "ACESTEP_API_PORT", 8001, low=0, high=65535)
     config = _config(args, host)
     check_door(host, config.keys, is_open=args.allow_open)
+    if config.data_roots and not (config.keys or args.allow_training):
+        raise RequestError(
+            "--data-root lets clients start trainings, and there is no key: give --api-key-file or "
+            "set ACESTEP_API_KEY; or, where everybody on this machine may, say --allow-training."
+        )
     names = ", ".join(config.worker.models)
     if args.dry_run:
         value = {"host": host, "port": port, "models": list(config.worker.models)}
@@ -110,10 +61,8 @@ def run(args: argparse.Namespace) -> int:
 def _config(args: argparse.Namespace, host: str) -> ServerConfig:
     from luthier.runtime.pool import bytes_of
     from luthier.server.config import LOOPBACK, ServerConfig, WorkerSetup
+    from luthier.server.webhook_hosts import allowed_host
 
-    planner = args.lm_model_path or _path_of("ACESTEP_LM_MODEL_PATH")
-    if args.init_llm and planner is None:
-        raise RequestError("--init-llm needs a planner: name its folder with --lm-model-path.")
     home = args.home or _path_of("ACESTEP_TMPDIR") or Path("work/server")
     if args.threads is not None and args.threads < 1:
         raise RequestError(f"--threads is {args.threads}: it must be at least 1.")
@@ -122,19 +71,31 @@ def _config(args: argparse.Namespace, host: str) -> ServerConfig:
     worker = WorkerSetup(
         home=home.expanduser().resolve(),
         models=_models(args.model),
-        planner=existing_folder(planner, "planner").resolve() if planner else None,
+        planner=planner_of(args.lm_model_path, needed=args.init_llm),
         threads=args.threads,
-        provider=args.provider,
+        provider=provider_of(args.provider),
         memory_limit=bytes_of(args.memory_limit) if args.memory_limit else None,
+        engine=_engine(args.engine),
+        ray_address=args.ray_address,
     )
     return ServerConfig(
         worker=worker,
         keys=_keys(args),
         hosts=LOOPBACK if host in LOOPBACK else (),
         origins=tuple(args.cors_origin),
+        rate=_rate(args.rate, host),
+        connections=_number(args.connections, "", 4096),
+        open_metrics=args.open_metrics,
+        log_prompts=args.log_prompts,
+        data_roots=tuple(existing_folder(p, "data root").resolve() for p in args.data_root),
+        training_jobs=_number(args.training_jobs, "", 1, high=64),
+        webhook_hosts=tuple(map(allowed_host, args.webhook_host)),
         audio_roots=tuple(existing_folder(p, "audio root").resolve() for p in args.audio_root),
+        lora_roots=tuple(existing_folder(p, "LoRA root").resolve() for p in args.lora_root),
         workers=_number(args.workers, "ACESTEP_QUEUE_WORKERS", 1),
         queue_limit=_number(args.queue_limit, "ACESTEP_QUEUE_MAXSIZE", 200),
+        usual_s=seconds_of("ACESTEP_AVG_JOB_SECONDS", ServerConfig.usual_s),
+        answer_s=seconds_of("ACESTEP_GENERATION_TIMEOUT", ServerConfig.answer_s),
         keep_s=args.keep_days * 86400,
         keep_bytes=bytes_of(args.keep_size),
         upload_bytes=bytes_of(args.upload_size),
@@ -172,6 +133,24 @@ def _keys(args: argparse.Namespace) -> tuple[str, ...]:
     if (args.api_key or args.api_key_file) and not keys:
         raise RequestError("the key that was given is empty.")
     return tuple(keys)
+
+
+def _engine(name: str) -> Literal["process", "ray"]:
+    if name == "process":
+        return "process"
+    if find_spec("ray") is None:
+        raise MissingExtraError("--engine ray", "cluster")
+    return "ray"
+
+
+def _rate(given: float | None, host: str) -> float | None:
+    from luthier.server.config import LOOPBACK
+
+    if given is None:
+        return None if host in LOOPBACK else _USUAL_RATE
+    if not 0 <= given < float("inf"):
+        raise RequestError(f"--rate is {given}: it must be 0 or above.")
+    return given or None
 
 
 def _number(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from luthier.cli import common
 from luthier.cli.plan import open_planner
@@ -44,6 +44,12 @@ def add_thinking_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def lm_rules(args: argparse.Namespace) -> dict[str, Any]:
+    """What was said of the planner, by the fields of a plan's request."""
+    rules = {field: getattr(args, f"lm_{field}") for field, _ in _FLAGS.values()}
+    return {field: value for field, value in rules.items() if value is not None}
+
+
 def with_plan(args: argparse.Namespace, request: MusicRequest) -> MusicRequest:
     """The request as the planner completes it; as it is without `--thinking`.
 
@@ -61,9 +67,8 @@ def with_plan(args: argparse.Namespace, request: MusicRequest) -> MusicRequest:
     from luthier.music.planner.completion import completed, plan_request_for
 
     planner = open_planner(args.planner or args.model, None, args.threads)
-    rules = {field: getattr(args, f"lm_{field}") for field, _ in _FLAGS.values()}
-    rules = {field: value for field, value in rules.items() if value is not None}
-    asked = plan_request_for(request, rules | {"rewrite_caption": args.cot_caption})
+    rules = lm_rules(args) | {"rewrite_caption": args.cot_caption}
+    asked = plan_request_for(request, rules)
     (plan,) = planner.plan(asked, common.display(args))
     planner.lm.release()
     return completed(request, plan)

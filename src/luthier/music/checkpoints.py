@@ -57,7 +57,7 @@ _FOLDERS = {"diffusers": {"audio_detokenizer": "audio_token_detokenizer"}}
 _SMALL_TASKS = ("text2music", "cover", "repaint")
 # Of ACE-Step 1.5, where a configuration does not say.
 _MIN_FRAMES, _TIMBRE_S, _POOL_WINDOW = 128, 30, 5
-_TILE_FRAMES = 256  # ten seconds: at full size half a gigabyte more than the weights
+_TILE_FRAMES = 256  # ten seconds: at full size 0.2 GB more than the weights
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,10 +100,18 @@ class Encoder:
 
     def hints(self, source: Array) -> Array:
         """Source latents as their audio codes say them: [1, T, C] → [1, T, C]."""
-        frames = source.shape[1]
-        pooled = -(-frames // self.spec.pool_window) * self.spec.pool_window
-        codes = self.graphs.run("audio_tokenizer", {"hidden_states": self.fit(source, pooled)})
-        return self._detokenized(codes["quantized"])[:, :frames]
+        vectors = self._tokenized(source)["quantized"]
+        return self._detokenized(vectors)[:, : source.shape[1]]
+
+    def codes(self, path: Path) -> tuple[int, ...]:
+        """A recording as audio codes, one for `pool_window` latent frames each.
+
+        Raises:
+            AudioError, PathError: it is no audio, or not there.
+            ModelError: a graph is missing or damaged.
+        """
+        indices = self._tokenized(self.latents_of(self.read(path)))["indices"]
+        return tuple(int(code) for code in indices.reshape(-1))
 
     def hints_of_codes(self, codes: tuple[int, ...], frames: int) -> Array:
         """What audio codes say: [1, frames, C], cut or followed by silence."""
@@ -138,6 +147,11 @@ class Encoder:
             run, padded[None], hop, tile=round(_TILE_S * rate), overlap=round(_OVERLAP_S * rate)
         )
         return np.ascontiguousarray(latents.transpose(0, 2, 1))
+
+    def _tokenized(self, source: Array) -> dict[str, NDArray[Any]]:
+        """What the tokenizer says of latents [1, T, C], which silence fills up to a whole code."""
+        frames = -(-source.shape[1] // self.spec.pool_window) * self.spec.pool_window
+        return self.graphs.run("audio_tokenizer", {"hidden_states": self.fit(source, frames)})
 
     def _detokenized(self, vectors: Array) -> Array:
         hints: Array = self.graphs.run("audio_detokenizer", {"quantized": vectors})["lm_hints_25hz"]

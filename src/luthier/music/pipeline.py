@@ -13,19 +13,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from luthier.music.adapters import AdapterShelf, base_note, check_fit, feeds_of
 from luthier.music.encoder import Encoder
 from luthier.music.mini import onnx_folder
-from luthier.music.pieces import Piece, plan_of
+from luthier.music.pieces import Piece, Plan, plan_of
 from luthier.music.prepare import prepare, read_source, splice_of, with_seed
 from luthier.music.request import MAX_SEED, MusicRequest
+from luthier.music.request_lora import Lora
 from luthier.music.sampler import sample
 from luthier.music.sound import Ending, Sound, Splice
-from luthier.music.spec import ModelSpec, load_spec
+from luthier.music.spec import DENOISER, ModelSpec, load_spec
 from luthier.music.velocity import Denoiser
 from luthier.progress import SILENT, Display
 from luthier.runtime.cancel import Cancel, stop_if_asked
 from luthier.runtime.pool import SessionPool
-from luthier.runtime.session import Graphs
+from luthier.runtime.session import Graphs, Placed
 from luthier.runtime.text import load_tokenizer
 from luthier.runtime.tiles import decode_tiles
 
@@ -106,11 +108,27 @@ class MusicPipeline:
             silence = np.broadcast_to(silence, (1, self.spec.max_frames, silence.shape[2]))
         self.silence_latent = silence
         self.null_condition = self.graphs.array("null_condition_emb.npy")
+        self.adapters = AdapterShelf()
 
     @property
     def encoder(self) -> Encoder:
         """What turns words and recordings into conditions."""
         return Encoder(self.graphs, self.spec, self.tokenizer, self.silence_latent)
+
+    def adapted(self, request: MusicRequest) -> MusicRequest:
+        """The request with the digests of its adapters, each of which was opened and fits.
+
+        Raises:
+            AdapterError: one cannot be opened, has changed, or is of another model.
+        """
+        if not request.lora:
+            return request
+        pinned = self.adapters.pinned(request.lora)
+        for one in pinned:
+            check_fit(
+                self.adapters.get(one.path).facts, self.graphs.linears(DENOISER), self.spec.name
+            )
+        return request.model_copy(update={"lora": pinned})
 
     def generate(
         self, request: MusicRequest, display: Display = SILENT, cancel: Cancel | None = None
@@ -124,6 +142,7 @@ class MusicPipeline:
         Raises:
             RequestError: the model cannot do what is asked for.
             ModelError: the graphs are damaged, or what they made is not a number or silent.
+            AdapterError: an adapter is not there, damaged, or of another model.
             AudioError, PathError: a recording is no audio, or not there.
             CancelledError: `cancel` asked to stop.
         """
@@ -152,16 +171,24 @@ class MusicPipeline:
         cancel: Cancel | None = None,
     ) -> Iterator[Generated]:
         """Make a piece of each request, in order. Neighbours that are sampled alike (same steps,
-        guidance and method) are denoised together, padded to the longest. Raises what `generate`
-        raises.
+        guidance, method and adapters) are denoised together, padded to the longest. Raises what
+        `generate` raises.
         """
         jobs = self._jobs(requests, cancel)
-        for plan, group in groupby(jobs, key=lambda job: plan_of(job.piece.request, self.spec)):
+        for note in self._notes(jobs):
+            display.say(note)
+        for (plan, lora), group in groupby(jobs, key=self._sampled):
             alike = list(group)
             pieces = [job.piece for job in alike]
             timer = _Timer()
             with timer.stage("denoise", len(alike)):
-                denoiser = Denoiser(self.graphs, pieces, self.null_condition, self.spec.patch_size)
+                denoiser = Denoiser(
+                    self.graphs,
+                    pieces,
+                    self.null_condition,
+                    self.spec.patch_size,
+                    self._placed(lora),
+                )
                 latents = sample(denoiser, plan, pieces, display, cancel)
                 del denoiser
             for job, found in zip(alike, latents, strict=True):
@@ -175,19 +202,44 @@ class MusicPipeline:
 
         def run(tile: Array) -> Array:
             stop_if_asked(cancel)
-            audio: Array = self.graphs.run("vae_decoder", {"latents": tile})["audio"]
+            made = self.graphs.run("vae_decoder", {"latents": tile}, is_part=workers > 1)
+            audio: Array = made["audio"]
             return audio
 
         spec, frames, hop = self.spec, latents.shape[1], self.spec.hop_length
+        # Tiles whose overlap is long, because they do not agree at their borders, stay few.
+        workers = self.graphs.workers if spec.tile_overlap < spec.tile_frames // 8 else 1
         if frames <= spec.tile_frames:
             display = SILENT
         tiles = decode_tiles(
-            run, latents.transpose(0, 2, 1), hop, tile=spec.tile_frames, overlap=spec.tile_overlap
+            run,
+            latents.transpose(0, 2, 1),
+            hop,
+            tile=spec.tile_frames,
+            overlap=spec.tile_overlap,
+            workers=workers,
         )
         with display.task("decode", total=frames) as task:
             for block in tiles:
                 yield block
                 task.advance(block.shape[1] // hop)
+
+    def _sampled(self, job: _Job) -> tuple[Plan, tuple[Lora, ...]]:
+        """What pieces that are denoised together have in common."""
+        return plan_of(job.piece.request, self.spec), job.piece.request.lora
+
+    def _placed(self, lora: Sequence[Lora]) -> Placed | None:
+        """What adapters add, where the denoiser runs; None where they add nothing."""
+        active = self.adapters.chosen(lora)
+        if not active:
+            return None
+        feeds = feeds_of(active, self.graphs.linears(DENOISER), self.spec.name)
+        return self.graphs.placed(DENOISER, feeds)
+
+    def _notes(self, jobs: Sequence[_Job]) -> list[str]:
+        named = dict.fromkeys(one.path for job in jobs for one in job.piece.request.lora)
+        notes = [base_note(self.adapters.get(path).facts, self.spec.name) for path in named]
+        return [note for note in notes if note]
 
     def _jobs(self, requests: Sequence[MusicRequest], cancel: Cancel | None) -> list[_Job]:
         jobs: list[_Job] = []
@@ -197,7 +249,9 @@ class MusicPipeline:
             timer = _Timer()
             seed = request.piece_seeds[0]
             seed = secrets.randbelow(MAX_SEED + 1) if seed is None else seed
-            same = request.model_copy(update={"seed": None, "seeds": (), "batch_size": 1})
+            same = self.adapted(
+                request.model_copy(update={"seed": None, "seeds": (), "batch_size": 1})
+            )
             if same == asked:
                 piece = with_seed(jobs[-1].piece, self.spec, seed)
                 timer.seconds = {"source": 0.0, "conditions": 0.0}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError, model_validator
@@ -16,7 +17,7 @@ from pydantic import ValidationError, model_validator
 from luthier.errors import RequestError
 from luthier.music.request_parts import MAX_SEED as MAX_SEED
 from luthier.music.request_parts import Finish, Sampling, Sources, Words
-from luthier.music.request_values import are_falling, check_codes
+from luthier.music.request_values import are_falling, by_commas, check_codes
 from luthier.music.templates import INSTRUMENTAL
 
 TASKS_WITH_SOURCE = ("cover", "repaint", "extract", "lego", "complete")
@@ -31,7 +32,7 @@ class MusicRequest(Finish, Sources, Sampling, Words):
     def _fold_aliases(cls, data: Any) -> Any:
         if not isinstance(data, Mapping):
             return data
-        names = {alias: f.name for f in request_fields() for alias in f.aliases}
+        names = _names()
         folded: dict[str, Any] = {}
         for given, value in data.items():
             name = names.get(str(given), str(given))
@@ -100,15 +101,20 @@ class MusicRequest(Finish, Sources, Sampling, Words):
         return tuple((self.seed + i) % (MAX_SEED + 1) for i in range(self.batch_size))
 
 
+@cache
+def _names() -> dict[str, str]:
+    """Alias → field; worked out once, as a server reads many requests."""
+    return {alias: field.name for field in request_fields() for alias in field.aliases}
+
+
 def _upstream_ways(values: dict[str, Any]) -> dict[str, Any]:
     """What ACE-Step's clients say in another shape: seeds in `seed`, ADG as a switch."""
     seed = values.get("seed")
     if isinstance(seed, list | tuple) or (isinstance(seed, str) and "," in seed):
         values["seeds"] = values.pop("seed")
-    if values.get("seeds") and values.get("batch_size") is None:
-        seeds = values["seeds"]
-        count = len([s for s in seeds.split(",") if s.strip()] if isinstance(seeds, str) else seeds)
-        values["batch_size"] = count
+    seeds = by_commas(values.get("seeds"))
+    if seeds and isinstance(seeds, list | tuple) and values.get("batch_size") is None:
+        values["batch_size"] = len(seeds)
     if str(values.pop("use_adg", "")).lower() in ("1", "true", "yes", "y", "on"):
         values["guidance_method"] = values.get("guidance_method") or "adg"
     return values
@@ -169,7 +175,7 @@ def request_from(values: Mapping[str, Any]) -> MusicRequest:
 def _sentence(error: Any) -> str:
     name = str(error["loc"][0]) if error["loc"] else ""
     message = str(error["msg"]).removeprefix("Value error, ")
-    if error["type"] == "extra_forbidden":
+    if error["type"] == "extra_forbidden" and len(error["loc"]) == 1:
         near = difflib.get_close_matches(name, list(MusicRequest.model_fields), n=1, cutoff=0.5)
         return f"a request has no field {name!r}." + (f" Did you mean {near[0]!r}?" if near else "")
     if not name:

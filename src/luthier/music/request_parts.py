@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
+from luthier.music.request_lora import MOST_ADAPTERS, Lora, lora_values
 from luthier.music.request_values import (
     Regions,
     by_commas,
@@ -126,6 +127,12 @@ class Sampling(_Part):
     )
     velocity_ema_factor: float = says(
         "how much of the step before a velocity keeps", ge=0, le=0.5, default=0.0
+    )
+    lora: Annotated[tuple[Lora, ...], BeforeValidator(lora_values)] = says(
+        "an adapter to play with: its folder, or folder:scale with 1 as trained; may be several",
+        "loras",
+        max_length=MOST_ADAPTERS,
+        default=(),
     )
 
 

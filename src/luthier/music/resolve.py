@@ -47,14 +47,14 @@ def resolve(request: MusicRequest, spec: ModelSpec, source_s: float | None = Non
     duration = _duration(request, spec, source_s)
     if source_s is not None:
         _check_windows(request, source_s)
-    guidance = 1.0 if spec.is_turbo else request.guidance_scale or spec.default_guidance
+    asked = None if spec.is_turbo else request.guidance_scale
     return request.model_copy(
         update={
             "task": task,
             "duration_s": float(duration),
             "steps": request.steps or spec.default_steps,
             "shift": request.shift or spec.default_shift,
-            "guidance_scale": guidance,
+            "guidance_scale": asked or spec.guidance_of(task),
             "guidance_method": request.guidance_method or spec.guidance_method,
         }
     )

@@ -15,7 +15,9 @@ from luthier.errors import ModelError, PathError
 from luthier.files import read_json, write_json
 
 SPEC_NAME = "luthier.json"
+TASKS_WITH_TRACKS = ("lego", "extract", "complete")
 AUDIO_CODES = 8 * 8 * 8 * 5 * 5 * 5  # as many as there are, numbered from 0
+DENOISER = "dit_decoder"  # the graph that makes the music, and that adapters are trained for
 
 
 class ModelSpec(BaseModel):
@@ -42,6 +44,11 @@ class ModelSpec(BaseModel):
     default_steps: int = Field(gt=0, description="denoising steps")
     default_shift: float = Field(gt=0, description="timestep shift")
     default_guidance: float = Field(ge=1, description="classifier-free guidance scale; 1 is none")
+    track_guidance: float | None = Field(
+        default=None,
+        ge=1,
+        description="the same for lego, extract and complete; the default when it is null",
+    )
     guidance_method: Literal["apg", "cfg"] = Field(
         default="apg", description="the default: adaptive projected, or plain, guidance"
     )
@@ -57,6 +64,13 @@ class ModelSpec(BaseModel):
     def frames_per_second(self) -> float:
         """Latent frames a second."""
         return self.sample_rate / self.hop_length
+
+    def guidance_of(self, task: str) -> float:
+        """The guidance scale of a task where none is asked for."""
+        if self.is_turbo:
+            return 1.0
+        of_tracks = self.track_guidance if task in TASKS_WITH_TRACKS else None
+        return of_tracks or self.default_guidance
 
     def frames(self, duration_s: float) -> int:
         """Latent frames for a duration in seconds, padded up to a whole denoiser token."""

@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from luthier.music.pieces import Conditions, Piece
-from luthier.runtime.session import Graphs
+from luthier.music.spec import DENOISER
+from luthier.runtime.session import Graphs, Placed
 
 Array = NDArray[np.float32]
-
-GRAPH = "dit_decoder"
 
 
 def side_by_side(arrays: Sequence[Array], length: int) -> Array:
@@ -37,16 +36,24 @@ class Denoiser:
         pieces: what to denoise.
         null_condition: [1, 1, D], the condition of no prompt.
         patch_size: latent frames a token; a piece is padded with zeros to whole tokens.
+        adapters: what the linear layers add, on the graph's device; None for nothing.
     """
 
     def __init__(
-        self, graphs: Graphs, pieces: Sequence[Piece], null_condition: Array, patch_size: int
+        self,
+        graphs: Graphs,
+        pieces: Sequence[Piece],
+        null_condition: Array,
+        patch_size: int,
+        adapters: Placed | None = None,
     ) -> None:
         rows = range(len(pieces))
-        together = graphs.is_batch_independent(GRAPH)
+        together = graphs.is_batch_independent(DENOISER)
         groups = [tuple(rows)] if together else [(row,) for row in rows]
         self._groups = [
-            _Group(graphs, group, [pieces[row] for row in group], null_condition, patch_size)
+            _Group(
+                graphs, adapters, group, [pieces[row] for row in group], null_condition, patch_size
+            )
             for group in groups
         ]
 
@@ -76,13 +83,15 @@ class _Group:
     def __init__(
         self,
         graphs: Graphs,
+        adapters: Placed | None,
         rows: tuple[int, ...],
         pieces: Sequence[Piece],
         null_condition: Array,
         patch_size: int,
     ) -> None:
         self.rows = rows
-        self._graphs, self._pieces, self._null = graphs, pieces, null_condition
+        self._graphs, self._adapters = graphs, adapters
+        self._pieces, self._null = pieces, null_condition
         lengths = [piece.noise.shape[1] for piece in pieces]
         self.frames = max(lengths)
         self._padded = -(-self.frames // patch_size) * patch_size
@@ -114,7 +123,7 @@ class _Group:
             null = np.broadcast_to(self._null, states.shape)
             constants = {name: np.concatenate([v, v]) for name, v in constants.items()}
             constants["encoder_hidden_states"] = np.concatenate([states, null])
-        return self._graphs.bind(GRAPH, constants)
+        return self._graphs.bind(DENOISER, constants, self._adapters)
 
     def _joined(self, conditions: Sequence[Conditions]) -> dict[str, Array]:
         tokens = max(c.encoder_hidden_states.shape[1] for c in conditions)

@@ -7,10 +7,16 @@ from typing import Any
 
 from luthier.audio.encode import Subtype, blocks_writer
 from luthier.files import sha256_of
+from luthier.music.adapter_file import CONFIG_NAME, WEIGHTS_NAME
 from luthier.music.labels import tags_of
 from luthier.music.pipeline import Generated, MusicPipeline
 from luthier.provenance import input_record, write_run
 from luthier.runtime.manifest import MANIFEST_NAME
+
+
+def piece_path(out: Path, index: int, pieces: int) -> Path:
+    """Where piece `index` (from 0) goes: `out` for a single one, else numbered from 1."""
+    return out if pieces == 1 else out.with_name(f"{out.stem}-{index + 1}{out.suffix}")
 
 
 def write_generated(
@@ -37,7 +43,12 @@ def write_generated(
     write_run(
         path,
         stage=stage,
-        inputs=[input_record(pipeline.folder, manifest), *(p for p in recordings if p)],
+        inputs=[
+            input_record(pipeline.folder, manifest),
+            *(input_record(one.path / WEIGHTS_NAME, one.sha256) for one in made.request.lora),
+            *(input_record(one.path / CONFIG_NAME, one.config_sha256) for one in made.request.lora),
+            *(p for p in recordings if p),
+        ],
         config={"model": pipeline.spec.name, "manifest_sha256": manifest, "request": request},
         seeds={"noise": made.seed},
     )

@@ -14,12 +14,15 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 
 
 class SessionKey(NamedTuple):
-    """What makes two sessions the same: the file and its contents, the threads, the provider."""
+    """What makes two sessions the same: the file and its contents, the threads, the provider, and
+    the layers that take adapters.
+    """
 
     path: str
     sha256: str
     threads: int
     provider: str
+    adapted: tuple[str, ...] = ()
 
 
 class SessionPool:
@@ -64,10 +67,11 @@ class SessionPool:
             self._open[key] = session, size_bytes
             return session
 
-    def release(self, key: SessionKey) -> None:
-        """Close one session, if it is open."""
+    def release(self, path: str) -> None:
+        """Close every session of a graph file."""
         with self._lock:
-            self._open.pop(key, None)
+            for key in [key for key in self._open if key.path == path]:
+                del self._open[key]
 
     def is_open(self, key: SessionKey) -> bool:
         """Whether the session of `key` is open."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import PurePath
 from typing import Any
 
 from luthier.server.auth import Links
+from luthier.server.outlook import Outlook
 from luthier.server.tasks import State, Task
 
 _STATUS: dict[State, int] = {
@@ -21,8 +23,8 @@ _UNKNOWN = "N/A"
 class Answers:
     """Writes answers; `signed` where the links in them must play without a key."""
 
-    def __init__(self, links: Links, *, signed: bool) -> None:
-        self._links, self._signed = links, signed
+    def __init__(self, links: Links, outlook: Outlook, *, signed: bool) -> None:
+        self._links, self._outlook, self._signed = links, outlook, signed
 
     def row(self, identity: str, task: Task | None) -> dict[str, Any]:
         """One row of `/query_result`; its `result` is JSON in text, as clients expect."""
@@ -36,11 +38,17 @@ class Answers:
         }
 
     def items(self, task: Task) -> list[dict[str, Any]]:
-        """An item for each piece of a succeeded task; one for any other."""
-        if task.state == "succeeded" and task.result and "pieces" in task.result:
-            return [self._piece(task, index) for index in range(len(task.result["pieces"]))]
+        """An item for each piece of a succeeded task, or for what it heard; one for a task that
+        has not succeeded; none for one that did something else.
+        """
+        if task.state == "succeeded":
+            result = task.result or {}
+            if "heard" in result:
+                return [_found(task, result["heard"])]
+            return [self._piece(task, index) for index in range(len(result.get("pieces", ())))]
         item = _base(task) | {"progress": task.progress if task.state == "running" else 0.0}
-        return [item | {"prompt": "", "lyrics": "", "metas": {}, "error": _error(task)}]
+        item |= {"prompt": "", "lyrics": "", "metas": {}, "error": _error(task)}
+        return [item | {"eta_seconds": self._outlook.left_s(task)}]
 
     def task(self, task: Task, position: int = 0) -> dict[str, Any]:
         """A task in our own shape."""
@@ -50,6 +58,7 @@ class Answers:
             "stage": task.stage,
             "progress": task.progress,
             "queue_position": position,
+            "eta_seconds": self._outlook.left_s(task),
             "attempts": task.attempts,
             "cancel_asked": task.cancel_asked,
             "created": task.created,
@@ -89,6 +98,29 @@ class Answers:
         }
 
 
+def _found(task: Task, heard: dict[str, Any]) -> dict[str, Any]:
+    facts, music = heard.get("facts", {}), task.request.get("music", {})
+    names = ("bpm", "duration", "genres", "keyscale", "timesignature")
+    metas = {name: facts.get(name) or _UNKNOWN for name in names}
+    words = {"prompt": music.get("prompt", ""), "lyrics": music.get("lyrics", "")}
+    return _base(task) | {
+        "progress": 1.0,
+        "status_message": heard["status_message"],
+        "bpm": facts.get("bpm"),
+        "keyscale": facts.get("keyscale", ""),
+        "timesignature": facts.get("timesignature", ""),
+        "duration": facts.get("duration"),
+        "genre": facts.get("genres", ""),
+        "prompt": facts.get("caption", words["prompt"]),
+        "lyrics": facts.get("lyrics", words["lyrics"]),
+        "language": facts.get("language", "unknown"),
+        "metas": metas | words,
+        "audio_codes": heard["audio_codes"],
+        "audio_paths": [],
+        "error": None,
+    }
+
+
 def _base(task: Task) -> dict[str, Any]:
     return {
         "file": "",
@@ -106,7 +138,11 @@ def _error(task: Task) -> str | None:
 
 def _without_places(request: dict[str, Any]) -> dict[str, Any]:
     """The settled request; where recordings lie on the server is nobody's business."""
-    return {k: v for k, v in request.items() if k not in ("source_audio", "reference_audio")}
+    shown = {k: v for k, v in request.items() if k not in ("source_audio", "reference_audio")}
+    if lora := shown.get("lora"):
+        names = [{"name": PurePath(one["path"]).name} | one for one in lora]
+        shown["lora"] = [{k: v for k, v in one.items() if k != "path"} for one in names]
+    return shown
 
 
 def _information(result: dict[str, Any]) -> str:

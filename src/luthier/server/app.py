@@ -10,11 +10,27 @@ from starlette.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 
 from luthier import __version__
+from luthier.server.background import background_of
 from luthier.server.cleaning import Cleaner
 from luthier.server.config import ServerConfig
 from luthier.server.envelope import add_error_handlers
 from luthier.server.guard import LOCAL_ORIGIN, Guard
-from luthier.server.routes import about, control, tasks, writing
+from luthier.server.openapi import describe
+from luthier.server.rates import Rates
+from luthier.server.routes import (
+    about,
+    adapters,
+    chat,
+    control,
+    jobs,
+    metrics,
+    models,
+    studio,
+    tasks,
+    trainings,
+    transcribe,
+    writing,
+)
 from luthier.server.service import Service
 from luthier.server.supervisor import Supervisor
 
@@ -27,6 +43,7 @@ def create_app(config: ServerConfig) -> FastAPI:
         StorageError: the queue cannot be opened.
     """
     service = Service(config)
+    background = background_of(service)
     cleaner = Cleaner(
         service.queue, service.places, keep_s=config.keep_s, keep_bytes=config.keep_bytes
     )
@@ -35,12 +52,17 @@ def create_app(config: ServerConfig) -> FastAPI:
     async def life(_: FastAPI) -> AsyncIterator[None]:
         supervisor = Supervisor(config.worker, service.leases, cleaner, config.workers)
         supervisor.start()
-        service.wake = supervisor.wake
+        service.wake, service.restarts = supervisor.wake, supervisor.restarts
+        service.renew = supervisor.renew
+        for part in background:
+            part.start()
         try:
             yield
         finally:
+            for part in background:
+                await run_in_threadpool(part.stop)
             await run_in_threadpool(supervisor.stop)
-            service.queue.store.close()
+            service.queue.close()
 
     app = FastAPI(
         title="luthier",
@@ -53,7 +75,20 @@ def create_app(config: ServerConfig) -> FastAPI:
     )
     app.state.service = service
     add_error_handlers(app)
-    for part in (tasks, control, about, writing):
+    for part in (
+        tasks,
+        control,
+        about,
+        metrics,
+        models,
+        adapters,
+        writing,
+        transcribe,
+        chat,
+        jobs,
+        trainings,
+        studio,
+    ):
         app.include_router(part.router)
     app.add_middleware(
         CORSMiddleware,
@@ -63,5 +98,13 @@ def create_app(config: ServerConfig) -> FastAPI:
         allow_headers=["Content-Type", "Authorization", "Idempotency-Key"],
         expose_headers=["Retry-After"],
     )
-    app.add_middleware(Guard, hosts=config.hosts, origins=config.origins)
+    app.openapi = describe(app)  # type: ignore[method-assign]
+    app.add_middleware(
+        Guard,
+        hosts=config.hosts,
+        origins=config.origins,
+        rates=Rates(config.rate) if config.rate else None,
+        keys=service.keys,
+        tally=service.metrics.requests,
+    )
     return app

@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from luthier.files import make_folder
-from luthier.server.refusals import AuthError
+from luthier.server.refusals import AuthError, WrongKeyError
 
 _SECRET_BYTES = 32
 
@@ -25,6 +25,11 @@ class Keys:
         self._digests = [hashlib.sha256(key.encode()).digest() for key in keys]
 
     @property
+    def fingerprint(self) -> bytes:
+        """What changes when a key comes or goes; it tells nothing about any of them."""
+        return hashlib.sha256(b"".join(sorted(self._digests))).digest()
+
+    @property
     def are_needed(self) -> bool:
         """Whether a client needs one."""
         return bool(self._digests)
@@ -34,36 +39,50 @@ class Keys:
         digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
         return any([hmac.compare_digest(digest, known) for known in self._digests])
 
+    def client_of(self, header: str | None, token: object, address: str) -> str:
+        """Who asks, for taking turns: the number of the key, else the address."""
+        said = [key for key in (_key_in(header), token) if key and isinstance(key, str)]
+        for key in said:
+            digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+            fitting = [hmac.compare_digest(digest, known) for known in self._digests]
+            if any(fitting):
+                return f"key {fitting.index(True) + 1}"
+        return address
+
     def check_header(self, header: str | None) -> bool:
         """Whether the Authorization header (`Bearer K` or bare `K`) lets its sender in.
 
         Raises:
-            AuthError: it holds a wrong key.
+            WrongKeyError: it holds a wrong key.
         """
         if not self.are_needed:
             return True
-        text = (header or "").strip()
-        scheme, _, rest = text.partition(" ")
-        key = rest.strip() if scheme.lower() == "bearer" else text
+        key = _key_in(header)
         if not key:
             return False
         if not self.fits(key):
-            raise AuthError("Invalid API key")
+            raise WrongKeyError("Invalid API key")
         return True
 
     def check_token(self, token: object) -> bool:
         """Whether the body's `ai_token` lets its sender in; False when there is none.
 
         Raises:
-            AuthError: it is wrong.
+            WrongKeyError: it is wrong.
         """
         if not self.are_needed:
             return True
         if token is None or token == "":
             return False
         if not isinstance(token, str) or not self.fits(token):
-            raise AuthError("Invalid ai_token")
+            raise WrongKeyError("Invalid ai_token")
         return True
+
+
+def _key_in(header: str | None) -> str:
+    text = (header or "").strip()
+    scheme, _, rest = text.partition(" ")
+    return rest.strip() if scheme.lower() == "bearer" else text
 
 
 def missing_key() -> AuthError:
@@ -77,10 +96,13 @@ class Links:
     Args:
         secret_file: the signing secret; made where it is missing, readable by its owner only.
         life_s: how long a link holds, seconds.
+        keys: that let in those who got a link; it ends when one of them is taken away.
     """
 
-    def __init__(self, secret_file: Path, life_s: float) -> None:
-        self._secret, self._life_s = _secret(secret_file), life_s
+    def __init__(self, secret_file: Path, life_s: float, keys: Keys | None = None) -> None:
+        bound_to = keys.fingerprint if keys else b""
+        self._secret = hmac.new(_secret(secret_file), bound_to, hashlib.sha256).digest()
+        self._life_s = life_s
 
     def link(self, path: str, *, signed: bool) -> str:
         """The address of a result; `signed` where clients need a key."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from luthier.server.refusals import Refusal, TooLargeError, WrongTypeError
 from luthier.server.strict_json import strict_json
 
 _CHUNK_WAIT_S = 30.0
+_SLOWEST_BYTES = 4096  # a second
 _FORM_OVERHEAD = 2**16  # boundaries and headers of parts
 
 
@@ -32,6 +34,7 @@ class Body:
     Attributes:
         files: by field of a request.
         folder: of the files; None when there are none. Who keeps it sets `keep`.
+        client: who sent it; see `Keys.client_of`.
     """
 
     values: dict[str, Any]
@@ -39,22 +42,26 @@ class Body:
     digests: dict[str, str] = field(default_factory=dict)
     folder: Path | None = None
     keep: bool = False
+    client: str = ""
 
 
 @asynccontextmanager
 async def received(
-    request: Request, keys: Keys, limits: Limits, uploads: Path
+    request: Request, keys: Keys, limits: Limits, uploads: Path, *, optional: bool = False
 ) -> AsyncIterator[Body]:
     """Read a body whose sender has a key in the header, or in its field `ai_token`.
 
     A wrong header is refused before anything is read; a file is written only after a key was seen.
-    Files are removed at the end unless `keep` was set.
+    Files are removed at the end unless `keep` was set. A body that is `optional` may be empty.
 
     Raises:
         AuthError: no key, or a wrong one.
         Refusal: over a limit, cut off, or not readable.
     """
-    is_known = keys.check_header(request.headers.get("authorization"))
+    header = request.headers.get("authorization")
+    is_known = keys.check_header(header)
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise WrongTypeError("a compressed body is not read: send it as it is.")
     kind, options = parse_options_header(request.headers.get("content-type", "").encode("latin-1"))
     body: Body | None = None
     intake: Intake | None = None
@@ -67,17 +74,28 @@ async def received(
 
             intake = Intake(options.get(b"boundary", b""), uploads, limits, before_file)
             fields = intake.fields
+
+            async def feed(chunk: bytes) -> None:
+                assert intake is not None
+                await run_in_threadpool(intake.feed, chunk)
+
             most = limits.upload_bytes + limits.body_bytes + _FORM_OVERHEAD
-            await _each_chunk(request, most, intake.feed)
+            await _each_chunk(request, most, feed)
             await run_in_threadpool(intake.finish)
             folder = intake.folder if intake.files else None
             body = Body(dict(fields), intake.files, intake.digests, folder)
         else:
             data = bytearray()
-            await _each_chunk(request, limits.body_bytes, data.extend)
-            body = Body(_values(kind, bytes(data)))
+
+            async def take(chunk: bytes) -> None:
+                data.extend(chunk)
+
+            await _each_chunk(request, limits.body_bytes, take)
+            body = Body(_values(kind, bytes(data)) if data or not optional else {})
         if not keys.check_token(body.values.get("ai_token")) and not is_known:
             raise missing_key()
+        address = request.client.host if request.client else ""
+        body.client = keys.client_of(header, body.values.get("ai_token"), address)
         yield body
     finally:
         if intake is not None and not (body and body.keep):
@@ -85,18 +103,22 @@ async def received(
             await run_in_threadpool(shutil.rmtree, intake.folder, ignore_errors=True)
 
 
-async def _each_chunk(request: Request, most: int, take: Callable[[bytes], None]) -> None:
+async def _each_chunk(
+    request: Request, most: int, take: Callable[[bytes], Awaitable[None]]
+) -> None:
     too_large = TooLargeError(f"the body is larger than {most / 1e6:g} MB.")
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length[:20]) > most:
         raise too_large
-    total, chunks = 0, aiter(request.stream())
+    total, chunks, started = 0, aiter(request.stream()), time.monotonic()
     while True:
+        # Slow lines have their time; who sends a letter now and then does not hold a place.
+        allowed_s = _CHUNK_WAIT_S + total / _SLOWEST_BYTES - (time.monotonic() - started)
         try:
-            async with asyncio.timeout(_CHUNK_WAIT_S):
+            async with asyncio.timeout(min(_CHUNK_WAIT_S, allowed_s)):
                 chunk = await anext(chunks, None)
         except TimeoutError:
-            raise Refusal("the body did not come: nothing was sent for 30 s.") from None
+            raise Refusal("the body comes too slowly: send it faster.") from None
         except ClientDisconnect:
             raise Refusal("the client went away.") from None
         if chunk is None:
@@ -105,7 +127,7 @@ async def _each_chunk(request: Request, most: int, take: Callable[[bytes], None]
         if total > most:
             raise too_large
         if chunk:
-            await run_in_threadpool(take, chunk)
+            await take(chunk)
 
 
 def _values(kind: bytes, data: bytes) -> dict[str, Any]:

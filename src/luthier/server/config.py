@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from luthier.server.webhook_hosts import AllowedHost
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -23,6 +25,8 @@ class WorkerSetup:
         memory_limit: bytes of open graphs; None for no limit.
         lease_s: how long a worker that is not heard of keeps its task, seconds.
         most_attempts: how often a task is begun.
+        engine: where workers play: in their own "process", or in actors of "ray".
+        ray_address: of the cluster ("auto": the one of this machine; "local": one of its own).
     """
 
     home: Path
@@ -33,6 +37,8 @@ class WorkerSetup:
     memory_limit: int | None = None
     lease_s: float = 30.0
     most_attempts: int = 3
+    engine: Literal["process", "ray"] = "process"
+    ray_address: str = "auto"
 
     @property
     def default_model(self) -> str:
@@ -62,6 +68,7 @@ class ServerConfig:
         hosts: names in the Host header that are answered; empty for any.
         origins: web origins that may call, beside those of this machine's own pages.
         audio_roots: folders below which a request may name recordings.
+        lora_roots: folders below which adapters lie.
         workers: how many worker processes.
         queue_limit: how many tasks may wait.
         usual_s: how long a task takes until that is known, seconds.
@@ -70,6 +77,14 @@ class ServerConfig:
         upload_bytes, upload_files: of one request.
         body_bytes: of everything in a request that is no file.
         link_s: how long a signed link plays, seconds.
+        rate: requests a second of one client, on average; None for any number.
+        connections: how many there may be at the same time.
+        open_metrics: `/metrics` needs no key.
+        log_prompts: the log says what was asked for.
+        webhook_hosts: where webhooks may go; empty for nowhere.
+        data_roots: folders below which jobs (curating, training) read and write; empty for none.
+        training_jobs: how many jobs run at the same time.
+        answer_s: how long a route waits for a task whose result it answers, seconds.
     """
 
     worker: WorkerSetup
@@ -77,6 +92,7 @@ class ServerConfig:
     hosts: tuple[str, ...] = LOOPBACK
     origins: tuple[str, ...] = ()
     audio_roots: tuple[Path, ...] = ()
+    lora_roots: tuple[Path, ...] = ()
     workers: int = 1
     queue_limit: int = 200
     usual_s: float = 5.0
@@ -87,3 +103,11 @@ class ServerConfig:
     upload_files: int = 4
     body_bytes: int = 2**20
     link_s: float = 86400.0
+    rate: float | None = None
+    connections: int = 4096
+    open_metrics: bool = False
+    log_prompts: bool = False
+    webhook_hosts: tuple[AllowedHost, ...] = ()
+    data_roots: tuple[Path, ...] = ()
+    training_jobs: int = 1
+    answer_s: float = 600.0

@@ -13,8 +13,9 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from luthier.errors import LuthierError
-from luthier.server.refusals import QueueFullError, status_of
+from luthier.server.refusals import QueueFullError, WrongKeyError, status_of
 
+WRONG_KEY = 'Bearer error="invalid_token"'  # RFC 6750, section 3.1
 _LOG = logging.getLogger("luthier.server.api")
 
 
@@ -38,14 +39,16 @@ def refused(status: int, message: str, headers: dict[str, str] | None = None) ->
 def add_error_handlers(app: FastAPI) -> None:
     """Let the app answer every error in that shape."""
 
-    def known(_: Request, error: Exception) -> JSONResponse:
+    def known(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, LuthierError)
         headers = {}
         if isinstance(error, QueueFullError):
             headers["Retry-After"] = str(error.retry_after_s)
         if status_of(error) == 401:
-            headers["WWW-Authenticate"] = "Bearer"
-        return refused(status_of(error), str(error), headers)
+            headers["WWW-Authenticate"] = (
+                WRONG_KEY if isinstance(error, WrongKeyError) else "Bearer"
+            )
+        return refused(status_of(error), request.app.state.service.told(error), headers)
 
     def framework(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)

@@ -8,26 +8,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from luthier.errors import RequestError
 from luthier.music.request import MusicRequest, request_from
 from luthier.server.options import (
     NO_EFFECT,
     NO_EFFECT_ALIASES,
-    REFUSED,
     TaskOptions,
     options_from,
-    truth,
 )
+from luthier.server.refusals import Refusal
 from luthier.server.strict_json import strict_json
 
 METAS = ("metas", "meta", "metadata", "user_metadata", "userMetadata")
 UPSTREAM_BATCH = 2  # what ACE-Step's servers make where nobody says how many
-_STRUCTURE = {"param_obj", "ai_token", "use_adg", *METAS}
+_STRUCTURE = {"param_obj", "ai_token", "use_adg", "lora_scale", *METAS}
 _MOST_NOTES = 20
 _LETTERS = 64
 
@@ -55,30 +54,33 @@ def names_of(model: type[BaseModel]) -> dict[str, tuple[str, ...]]:
 _MUSIC, _OPTIONS = names_of(MusicRequest), names_of(TaskOptions)
 _KNOWN = {
     *(name for names in (_MUSIC | _OPTIONS).values() for name in names),
-    *(NO_EFFECT | NO_EFFECT_ALIASES | REFUSED),
+    *(NO_EFFECT | NO_EFFECT_ALIASES),
     *_STRUCTURE,
 }
+
+
+def _no_adapters(_: Any, __: Any) -> Any:
+    raise Refusal("adapters are not offered here.")
 
 
 def asked_from(
     body: Mapping[str, Any],
     files: Mapping[str, Path] | None = None,
     recording: Callable[[str], Path] = Path,
+    adapters: Callable[[Any, Any], Any] = _no_adapters,
 ) -> Asked:
     """Read a body that was decoded already.
 
     Args:
         files: uploaded recordings by field; they count more than paths.
         recording: turns a path that the body names into one that may be read, or refuses it.
+        adapters: does the same with `lora` and `lora_scale`.
 
     Raises:
-        RequestError: a value is outside its range, or asks for what is not there.
+        RequestError: a value is outside its range.
     """
     levels = _levels(body)
     notes: list[str] = []
-    for name, what in REFUSED.items():
-        if truth(_first(levels, (name,))):
-            raise RequestError(f"{name}: {what} is not offered by this server. Leave it out.")
     options_said = _said(levels, _OPTIONS, TaskOptions, notes)
     said = _said(levels, _MUSIC, MusicRequest, notes)
     adg = _first(levels, ("use_adg",))
@@ -89,6 +91,8 @@ def asked_from(
             said[field] = files[field]
         elif field in said:
             said[field] = recording(str(said[field]))
+    if "lora" in said:
+        said["lora"] = adapters(said["lora"], _first(levels, ("lora_scale",)))
     options = options_from(options_said)
     _settle_seed(said, options)
     if (
@@ -148,6 +152,7 @@ def _said(
     return said
 
 
+@cache
 def _is_number(model: type[BaseModel], field: str) -> bool:
     kind = str(model.model_fields[field].annotation)
     return field != "seed" and kind in (

@@ -10,10 +10,12 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from luthier.server.order import next_number
 from luthier.server.queue import Queue
+from luthier.server.speeds import learn
 from luthier.server.tasks import DAMAGED, State, Task, task_of
 
 _MINE = "id = ? AND state = 'running' AND worker = ?"
@@ -40,18 +42,21 @@ class Leases:
         self.queue, self._store = queue, queue.store
         self.lease_s, self._most_attempts = lease_s, most_attempts
 
-    def claim(self, worker: str) -> Task | None:
-        """The next task, now the worker's own; None when nothing waits."""
+    def claim(self, worker: str, loaded: Collection[str] = ()) -> Task | None:
+        """The next task for a worker that has the models `loaded` open, now the worker's own; None
+        when nothing waits.
+        """
         if not self._store.rows("SELECT 1 FROM tasks WHERE state = 'queued' LIMIT 1"):
             return None
         now = time.time()
         with self._store.transaction() as connection:
             while True:
-                row = connection.execute(
-                    "SELECT * FROM tasks WHERE state = 'queued' ORDER BY turn LIMIT 1"
-                ).fetchone()
-                if row is None:
+                number = next_number(connection, loaded)
+                if number is None:
                     return None
+                row = connection.execute(
+                    "SELECT * FROM tasks WHERE number = ?", (number,)
+                ).fetchone()
                 if not task_of(row).damaged:
                     break
                 connection.execute(
@@ -91,8 +96,18 @@ class Leases:
                 (progress, stage, time.time(), task.id, task.worker),
             )
 
-    def finish(self, task: Task, result: Mapping[str, Any], size_bytes: int = 0) -> State | None:
+    def finish(
+        self,
+        task: Task,
+        result: Mapping[str, Any],
+        size_bytes: int = 0,
+        *,
+        played_s: float | None = None,
+    ) -> State | None:
         """End it as succeeded, or as cancelled where that was asked for meanwhile.
+
+        Args:
+            played_s: how long it took, where that says how fast this device is.
 
         Returns:
             How it ended; None when the lease was lost: then the result is nobody's.
@@ -105,6 +120,8 @@ class Leases:
                 f"WHERE {_MINE} AND NOT cancel_asked",
                 (text, size_bytes, now, now, task.id, task.worker),
             )
+            if done.rowcount == 1 and played_s is not None:
+                learn(connection, task.id, played_s)
         if done.rowcount == 1:
             return "succeeded"
         return "cancelled" if self.cancelled(task) else None

@@ -58,7 +58,7 @@ class Intake:
         self.digests: dict[str, str] = {}
         self.folder = uploads / uuid.uuid4().hex
         self._limits, self._before_file = limits, before_file
-        self._field_bytes = self._file_bytes = 0
+        self._field_bytes = self._file_bytes = self._parts = 0
         self._header_name = self._header_value = b""
         self._headers: dict[bytes, bytes] = {}
         self._name, self._is_file = "", False
@@ -111,6 +111,10 @@ class Intake:
     def _on_part(self) -> None:
         self._headers, self._text, self._hash = {}, bytearray(), hashlib.sha256()
         self._name, self._is_file, self._file = "", False, None
+        self._parts += 1
+        # Also those without a name, or of one name, which leave nothing behind but took time.
+        if self._parts > _MOST_FIELDS + len(FILE_PARTS):
+            raise TooLargeError(f"a form has at most {_MOST_FIELDS} fields.")
 
     def _on_header_field(self, data: bytes, start: int, end: int) -> None:
         self._header_name += data[start:end]

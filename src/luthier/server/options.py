@@ -23,8 +23,17 @@ FORMATS: dict[str, tuple[str, Subtype]] = {
     "flac": (".flac", "pcm16"),
     "opus": (".opus", "pcm16"),
     "ogg": (".ogg", "pcm16"),
+    "aac": (".aac", "pcm16"),
 }
-Format = Literal["mp3", "wav", "wav32", "flac", "opus", "ogg"]
+MEDIA_TYPES = {
+    ".mp3": "audio/mpeg",
+    ".wav": "audio/wav",
+    ".flac": "audio/flac",
+    ".ogg": "audio/ogg",
+    ".opus": "audio/ogg",
+    ".aac": "audio/aac",
+}
+Format = Literal["mp3", "wav", "wav32", "flac", "opus", "ogg", "aac"]
 
 
 def truth(value: Any) -> bool:
@@ -47,7 +56,7 @@ class TaskOptions(BaseModel):
         max_length=256,
     )
     audio_format: Annotated[Format, BeforeValidator(lambda v: str(v).strip().lower())] = says(
-        "mp3, wav, wav32 (float samples), flac, opus or ogg", default="mp3"
+        "mp3, wav, wav32 (float samples), flac, opus, ogg or aac", default="mp3"
     )
     use_random_seed: Switch | None = says(
         "true: choose a seed, whatever seed says; false: use seed. When it is not said, a seed "
@@ -82,10 +91,46 @@ class TaskOptions(BaseModel):
     lm_negative_prompt: str = says(
         "what the planner is guided away from", default="NO USER INPUT", max_length=4096
     )
+    analysis_only: Switch = says(
+        "no music: the facts that a planner states for prompt and lyrics",
+        "analysisOnly",
+        default=False,
+    )
+    full_analysis_only: Switch = says(
+        "no music: facts, caption and lyrics that a planner hears in the source",
+        "fullAnalysisOnly",
+        default=False,
+    )
+    extract_codes_only: Switch = says(
+        "no music: the source as audio codes", "extractCodesOnly", default=False
+    )
+    priority: int = says(
+        "which of the waiting tasks go first: the higher ones; among equals clients take turns",
+        ge=-2,
+        le=2,
+        default=0,
+    )
+    webhook: str | None = says(
+        "an address that is told when the task has ended; its host must be one that the server "
+        "allows",
+        default=None,
+        max_length=2048,
+    )
+
+    @property
+    def hears(self) -> Literal["codes", "source", "words"] | None:
+        """What is found out instead of making music, as upstream orders the three; None: music."""
+        if self.extract_codes_only:
+            return "codes"
+        if self.full_analysis_only:
+            return "source"
+        return "words" if self.analysis_only else None
 
     @property
     def needs_planner(self) -> bool:
         """Whether the task cannot be done without a planner."""
+        if self.hears:
+            return self.hears != "codes"
         return self.thinking or self.invents or self.use_format
 
     @property
@@ -138,15 +183,6 @@ NO_EFFECT_ALIASES = {
     "isFormatCaption": "is_format_caption",
     "allowLmBatch": "allow_lm_batch",
     "parallel_thinking": "allow_lm_batch",
-}
-# What a true value asks for that this server cannot do: refused, not ignored.
-REFUSED = {
-    "analysis_only": "analysis",
-    "analysisOnly": "analysis",
-    "full_analysis_only": "analysis",
-    "fullAnalysisOnly": "analysis",
-    "extract_codes_only": "extracting audio codes",
-    "extractCodesOnly": "extracting audio codes",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -58,7 +59,8 @@ def result_file(named: str, results: Path) -> Path:
     lexical = Path(named)
     inside = not lexical.is_absolute() or lexical.is_relative_to(results)
     if inside and ".." not in lexical.parts and found is None and "\0" not in named:
-        if (results / named).is_symlink():
+        # Not Path.is_symlink, which a name that is too long makes raise.
+        if os.path.islink(results / named):
             raise ForbiddenError("only results can be downloaded.")
         raise NotFoundError("there is no such result: it may have expired.")
     raise ForbiddenError("only results can be downloaded.")

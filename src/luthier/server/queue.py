@@ -12,14 +12,51 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from luthier.server.order import Place, place_for, position_of, waiting
 from luthier.server.refusals import ConflictError, NotFoundError, QueueFullError, ReusedKeyError
+from luthier.server.speeds import Speeds
 from luthier.server.store import Store
-from luthier.server.tasks import ENDED, STATES, State, Task, task_of
+from luthier.server.tasks import STATES, State, Task, task_of
+from luthier.server.writer import Writer
 
-_FINISHED_TO_LEARN_FROM = 50
+_ANY = "SELECT * FROM tasks"
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What the queue knows of a task without understanding it.
+
+    Attributes:
+        kind, model: tasks that agree in both take time in proportion to their work.
+        work: steps times seconds of music.
+        priority: the higher ones go first.
+        client: who asks; clients of the same priority take turns.
+    """
+
+    kind: str = ""
+    model: str = ""
+    work: float = 0.0
+    priority: int = 0
+    client: str = ""
+
+
+PLAIN = Traits()
+
+
+@dataclass(frozen=True)
+class New:
+    """A task that asks to be accepted; see `Queue.submit`."""
+
+    request: dict[str, Any]
+    traits: Traits = PLAIN
+    idempotency_key: str | None = None
+    digest: str = ""
+    uploads: str | None = None
 
 
 class Accepted(NamedTuple):
@@ -57,10 +94,17 @@ class Queue:
     def __init__(self, path: Path, *, limit: int | None = None, usual_s: float = 5.0) -> None:
         self.store = Store(path)
         self.limit, self._usual_s = limit, usual_s
+        self._writer = Writer(self.store)
+
+    def close(self) -> None:
+        """Finish what is being written, and close the file; another use opens it again."""
+        self._writer.close()
+        self.store.close()
 
     def submit(
         self,
         request: Mapping[str, Any],
+        traits: Traits = PLAIN,
         *,
         idempotency_key: str | None = None,
         digest: str = "",
@@ -78,26 +122,46 @@ class Queue:
             QueueFullError: as many as allowed are waiting.
             ReusedKeyError: the key was used for another request.
         """
-        now, text = time.time(), json.dumps(dict(request), allow_nan=False)
-        with self.store.transaction() as connection:
-            known = _by_key(connection, idempotency_key)
-            if known is not None:
-                if known["digest"] != digest:
-                    raise ReusedKeyError(
-                        "this idempotency key was used for another request: take a new key."
-                    )
-                task = task_of(known)
-                return Accepted(task, _ahead(connection, task.turn) + 1, is_new=False)
-            self._check_room(connection)
-            identity, turn = str(uuid.uuid4()), _next_turn(connection)
-            connection.execute(
-                "INSERT INTO tasks (id, turn, state, request, idempotency_key, digest, uploads, "
-                "created, changed) VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, ?)",
-                (identity, turn, text, idempotency_key, digest, uploads, now, now),
-            )
-            position = _ahead(connection, turn) + 1
-        task = Task(identity, turn, "queued", now, now, request=dict(request), uploads=uploads)
-        return Accepted(task, position, is_new=True)
+        asked = New(dict(request), traits, idempotency_key, digest, uploads)
+        return self.submit_soon(asked).result()
+
+    def submit_soon(self, asked: New) -> Future[Accepted]:
+        """The same for those who do not wait in a thread; tasks that come together are accepted
+        in one transaction.
+        """
+        text = json.dumps(asked.request, allow_nan=False)
+        return self._writer.ask(lambda connection: self._accepted(connection, asked, text))
+
+    def _accepted(self, connection: sqlite3.Connection, new: New, text: str) -> Accepted:
+        known = _by_key(connection, new.idempotency_key)
+        if known is not None:
+            if known["digest"] != new.digest:
+                raise ReusedKeyError(
+                    "this idempotency key was used for another request: take a new key."
+                )
+            task = task_of(known)
+            return Accepted(task, _position(connection, task), is_new=False)
+        self._check_room(connection)
+        now, identity, traits = time.time(), str(uuid.uuid4()), new.traits
+        place = place_for(connection, traits.client, traits.priority)
+        connection.execute(
+            "INSERT INTO tasks (id, turn, state, request, idempotency_key, digest, uploads, "
+            "created, changed, kind, model, work, client, priority, round) "
+            "VALUES (?1, ?2, 'queued', ?3, ?4, ?5, ?6, ?7, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+            (
+                *(identity, place.turn, text, new.idempotency_key, new.digest, new.uploads, now),
+                *(traits.kind, traits.model, traits.work, traits.client),
+                *(place.priority, place.round),
+            ),
+        )
+        task = Task(
+            *(identity, place.turn, "queued", now, now),
+            request=new.request,
+            uploads=new.uploads,
+            priority=place.priority,
+            round=place.round,
+        )
+        return Accepted(task, position_of(connection, place), is_new=True)
 
     def get(self, identity: str) -> Task:
         """One task; raise `NotFoundError` when there is none of that id."""
@@ -112,7 +176,7 @@ class Queue:
         for start in range(0, len(identities), 500):  # SQLite's limit of values is 999
             some = identities[start : start + 500]
             marks = ",".join("?" * len(some))
-            rows = self.store.rows(f"SELECT * FROM tasks WHERE id IN ({marks})", some)
+            rows = self.store.rows(f"{_ANY} WHERE id IN ({marks})", some)
             found |= {task.id: task for task in map(task_of, rows)}
         return found
 
@@ -121,7 +185,7 @@ class Queue:
     ) -> list[Task]:
         """Tasks, the newest first; `before` is the turn of the last one of the page before."""
         rows = self.store.rows(
-            "SELECT * FROM tasks WHERE (?1 IS NULL OR state = ?1) AND (?2 IS NULL OR turn < ?2) "
+            f"{_ANY} WHERE (?1 IS NULL OR state = ?1) AND (?2 IS NULL OR turn < ?2) "
             "ORDER BY turn DESC LIMIT ?3",
             (state, before, limit),
         )
@@ -130,7 +194,7 @@ class Queue:
     def changed_since(self, moment: float, identities: Collection[str]) -> list[Task]:
         """Those of the tasks that changed at or after `moment`, in the order of their changes."""
         rows = self.store.rows(
-            "SELECT * FROM tasks WHERE changed >= ? AND id IN (SELECT value FROM json_each(?)) "
+            f"{_ANY} WHERE changed >= ? AND id IN (SELECT value FROM json_each(?)) "
             "ORDER BY changed",
             (moment, json.dumps(list(identities))),
         )
@@ -140,8 +204,8 @@ class Queue:
         """Its place among those that wait; 1 is next, 0 when it does not wait."""
         if task.state != "queued":
             return 0
-        with self.store.transaction(durable=False) as connection:
-            return _ahead(connection, task.turn) + 1
+        with self.store.reading() as connection:
+            return _position(connection, task)
 
     def cancel(self, identity: str) -> Task:
         """End a waiting task, or ask a running one to stop; one that has ended stays as it is."""
@@ -173,11 +237,13 @@ class Queue:
             raise ConflictError(f"only a failed or cancelled task can be tried again; {why}.")
         with self.store.transaction() as connection:
             self._check_room(connection)
+            place = place_for(connection, task.client, task.priority)
             connection.execute(
-                "UPDATE tasks SET state = 'queued', stage = 'queued', turn = ?, attempts = 0, "
-                "cancel_asked = 0, progress = 0, error = NULL, worker = NULL, started = NULL, "
-                "ended = NULL, changed = ? WHERE id = ? AND state IN ('failed', 'cancelled')",
-                (_next_turn(connection), time.time(), identity),
+                "UPDATE tasks SET state = 'queued', stage = 'queued', turn = ?, round = ?, "
+                "attempts = 0, passed = 0, cancel_asked = 0, progress = 0, error = NULL, "
+                "worker = NULL, started = NULL, ended = NULL, changed = ? "
+                "WHERE id = ? AND state IN ('failed', 'cancelled')",
+                (place.turn, place.round, time.time(), identity),
             )
         return self.get(identity)
 
@@ -199,53 +265,44 @@ class Queue:
 
     def counts(self) -> Counts:
         """How many tasks there are in each state; damaged records count as failed."""
-        rows = self.store.rows("SELECT state, COUNT(*) AS number FROM tasks GROUP BY state")
         found = dict.fromkeys(STATES, 0)
-        for row in rows:
-            found[row["state"] if row["state"] in STATES else "failed"] += row["number"]
+        for row in self.store.rows("SELECT state, tasks FROM counts"):
+            found[row["state"] if row["state"] in STATES else "failed"] += row["tasks"]
         return Counts(**found)
 
-    def average_s(self) -> float:
-        """How long a task takes, seconds: the mean of the last ones, or the usual value."""
-        rows = self.store.rows(
-            "SELECT AVG(ended - started) AS mean FROM (SELECT ended, started FROM tasks "
-            "WHERE state = 'succeeded' ORDER BY ended DESC LIMIT ?)",
-            (_FINISHED_TO_LEARN_FROM,),
-        )
-        mean = rows[0]["mean"]
-        return float(mean) if mean is not None else self._usual_s
+    def speeds(self) -> Speeds:
+        """How long tasks take here, as far as that was measured."""
+        return Speeds(self.store, self._usual_s)
 
-    def ended(self, state: State = "succeeded", limit: int = _FINISHED_TO_LEARN_FROM) -> list[Task]:
-        """The tasks that ended last, the newest first."""
-        assert state in ENDED
-        rows = self.store.rows(
-            "SELECT * FROM tasks WHERE state = ? ORDER BY ended DESC LIMIT ?", (state, limit)
+    def ended_since(self, moment: float) -> list[sqlite3.Row]:
+        """What is known of the tasks that ended at or after `moment`, without their requests."""
+        return self.store.rows(
+            "SELECT number, state, kind, model, created, started, ended FROM tasks "
+            "WHERE state IN ('succeeded', 'failed', 'cancelled') AND ended >= ? "
+            "AND typeof(ended) = 'real' AND typeof(created) = 'real' ORDER BY ended",
+            (moment,),
         )
-        return [task_of(row) for row in rows]
+
+    def results_bytes(self) -> int:
+        """How much the results on record take."""
+        rows = self.store.rows("SELECT TOTAL(size_bytes) AS size FROM tasks")
+        return int(rows[0]["size"])
 
     def _check_room(self, connection: sqlite3.Connection) -> None:
         if self.limit is None:
             return
-        waiting = connection.execute("SELECT COUNT(*) FROM tasks WHERE state = 'queued'")
-        if waiting.fetchone()[0] >= self.limit:
-            raise QueueFullError(self.limit, max(1, math.ceil(self.average_s())))
+        if waiting(connection) >= self.limit:
+            raise QueueFullError(self.limit, max(1, math.ceil(self.speeds().mean_s)))
+
+
+def _position(connection: sqlite3.Connection, task: Task) -> int:
+    return position_of(connection, Place(task.priority, task.round, task.turn))
 
 
 def _by_key(connection: sqlite3.Connection, key: str | None) -> sqlite3.Row | None:
     if key is None:
         return None
     row: sqlite3.Row | None = connection.execute(
-        "SELECT * FROM tasks WHERE idempotency_key = ?", (key,)
+        f"{_ANY} WHERE idempotency_key = ?", (key,)
     ).fetchone()
     return row
-
-
-def _ahead(connection: sqlite3.Connection, turn: int) -> int:
-    found = connection.execute(
-        "SELECT COUNT(*) FROM tasks WHERE state = 'queued' AND turn < ?", (turn,)
-    )
-    return int(found.fetchone()[0])
-
-
-def _next_turn(connection: sqlite3.Connection) -> int:
-    return int(connection.execute("SELECT COALESCE(MAX(turn), 0) + 1 FROM tasks").fetchone()[0])

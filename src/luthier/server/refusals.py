@@ -47,10 +47,26 @@ class AuthError(Refusal):
     status = 401
 
 
+class WrongKeyError(AuthError):
+    """A key was given, and it is none of ours."""
+
+
 class ForbiddenError(Refusal):
     """A path, host or origin that is not allowed."""
 
     status = 403
+
+
+class FailedError(Refusal):
+    """What was asked for was tried, and failed."""
+
+    status = 500
+
+
+class SlowError(Refusal):
+    """What was asked for takes longer than anybody waits."""
+
+    status = 504
 
 
 class NotReadyError(Refusal):

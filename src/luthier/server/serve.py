@@ -15,6 +15,7 @@ from luthier.files import make_folder
 from luthier.server.config import ServerConfig
 
 _GRACE_S = 5
+_FILES = 256  # beside connections: the queue, workers, uploads, downloads
 
 
 def check_door(host: str, keys: tuple[str, ...], *, is_open: bool) -> None:
@@ -55,7 +56,9 @@ def run_server(config: ServerConfig, host: str, port: int, ready: Callable[[str]
     import uvicorn
 
     from luthier.server.app import create_app
+    from luthier.server.connections import PatientProtocol, allow_open_files
 
+    allow_open_files(config.connections + _FILES)
     with _alone(config.worker.home), _listening(host, port) as listener:
         server = uvicorn.Server(
             uvicorn.Config(
@@ -64,6 +67,11 @@ def run_server(config: ServerConfig, host: str, port: int, ready: Callable[[str]
                 access_log=False,
                 server_header=False,
                 timeout_graceful_shutdown=_GRACE_S,
+                http=PatientProtocol,
+                ws="none",  # which the guard would not see
+                limit_concurrency=config.connections,
+                # By default uvicorn lets everybody on this machine say who they are.
+                proxy_headers="FORWARDED_ALLOW_IPS" in os.environ,
             )
         )
         name = f"[{host}]" if ":" in host else host
@@ -93,6 +101,9 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
 @contextmanager
 def _alone(home: Path) -> Iterator[None]:
     """Hold the home folder; the system lets go of it when the process dies."""
+    if not home.exists():  # prompts and uploads are nobody else's business
+        make_folder(home.parent)
+        home.mkdir(mode=0o700, exist_ok=True)
     make_folder(home)
     if find_spec("fcntl") is None:  # Windows: on trust
         yield

@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
-import shutil
+import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from luthier.errors import RequestError, StorageError
+from starlette.concurrency import run_in_threadpool
+
+from luthier.errors import LuthierError, RequestError, StorageError
+from luthier.music.planner.request import PlanRequest
+from luthier.music.request import MusicRequest
 from luthier.music.resolve import resolve
 from luthier.music.spec import ModelSpec, load_spec
+from luthier.server.adapters import Adapters
 from luthier.server.answers import Answers
 from luthier.server.auth import Keys, Links
 from luthier.server.body import Body
 from luthier.server.changes import Changes
 from luthier.server.cleaning import Places
 from luthier.server.config import ServerConfig
+from luthier.server.disk import Disk
 from luthier.server.fields import Asked, asked_from
+from luthier.server.hiding import without_folders
+from luthier.server.job_desk import JobDesk
 from luthier.server.leases import Leases
+from luthier.server.metrics import Metrics
 from luthier.server.multipart import Limits
+from luthier.server.options import TaskOptions
+from luthier.server.outlook import Outlook
 from luthier.server.paths import recording_named
-from luthier.server.queue import Accepted, Queue
+from luthier.server.queue import Accepted, New, Queue, Traits
+from luthier.server.refusals import NotReadyError
+from luthier.server.traits import traits_of
+from luthier.server.webhook_hosts import WebhookHosts
+from luthier.server.webhooks import Webhooks
 
+_LOG = logging.getLogger("luthier.server.service")
 _LONGEST_KEY = 256
 _UNPLANNED = {"thinking": False, "sample_mode": False, "sample_query": "", "use_format": False}
 
@@ -49,15 +66,31 @@ class Service:
         self.specs: dict[str, ModelSpec] = {
             name: load_spec(folder) for name, folder in config.worker.models.items()
         }
+        self.adapters = Adapters(
+            config.lora_roots, config.worker.models, config.worker.home / "lora.json"
+        )
         self.queue = Queue(self.places.database, limit=config.queue_limit, usual_s=config.usual_s)
         self.leases = Leases(
             self.queue, lease_s=config.worker.lease_s, most_attempts=config.worker.most_attempts
         )
         self.keys = Keys(config.keys)
-        self.links = Links(config.worker.home / "links.secret", config.link_s)
-        self.answers = Answers(self.links, signed=self.keys.are_needed)
+        self.links = Links(config.worker.home / "links.secret", config.link_s, self.keys)
+        self.outlook = Outlook(self.queue, config.workers)
+        self.answers = Answers(self.links, self.outlook, signed=self.keys.are_needed)
         self.changes = Changes(self.queue)
+        self.webhook_hosts = WebhookHosts(config.webhook_hosts)
+        self.webhooks = Webhooks(self.queue.store)
+        self.desk = JobDesk(
+            self.queue.store, config.worker.home / "jobs", config.data_roots, config.training_jobs
+        )
+        self.disk = Disk(self.places.home)
+        self.metrics = Metrics(self.leases, self.places, lambda: self.restarts())
+        self.started = time.time()
+        # What plays where nobody names a model; `/v1/init` may change it.
+        self.default_model = config.worker.default_model
         self.wake: Callable[[], None] = lambda: None
+        self.restarts: Callable[[], int] = lambda: 0
+        self.renew: Callable[[], bool] = lambda: False
 
     @property
     def limits(self) -> Limits:
@@ -78,54 +111,137 @@ class Service:
             QueueFullError, ReusedKeyError: as `Queue.submit`.
             StorageError: the disk has hardly any room.
         """
+        asked, new = self._checked(body, key)
+        return self._welcomed(body, asked, self.queue.submit_soon(new).result())
+
+    async def accept_soon(self, body: Body, key: str | None = None) -> Said:
+        """The same on the event loop: a lean way in, with no thread of its own for each."""
+        if self.adapters.are_offered:  # which may be read for the first time
+            asked, new = await run_in_threadpool(self._checked, body, key)
+        else:
+            asked, new = self._checked(body, key)
+        accepted = await asyncio.wrap_future(self.queue.submit_soon(new))
+        if asked.options.webhook is not None:
+            return await run_in_threadpool(self._welcomed, body, asked, accepted)
+        return self._welcomed(body, asked, accepted)
+
+    def _checked(self, body: Body, key: str | None) -> tuple[Asked, New]:
         if key is not None and not 0 < len(key) <= _LONGEST_KEY:
             raise RequestError(f"an idempotency key has 1 to {_LONGEST_KEY} letters.")
-        if shutil.disk_usage(self.places.home).free < self.config.free_bytes:
+        if self.disk.free_bytes < self.config.free_bytes:
             raise StorageError("the server's disk is nearly full: try again later.")
-        asked = self._with_model(asked_from(body.values, body.files, self._recording))
-        digest = _digest(asked, body)
-        accepted = self.queue.submit(
-            {
-                "kind": "music",
-                "music": asked.music.model_dump(mode="json", exclude_unset=True),
-                "options": asked.options.model_dump(mode="json", exclude_unset=True),
-            },
-            idempotency_key=key,
-            digest=digest,
+        asked, resolved = self._with_model(
+            asked_from(body.values, body.files, self._recording, self.adapters.asked)
+        )
+        webhook = asked.options.webhook
+        if webhook is not None:
+            self.webhook_hosts.check(webhook)
+        request = {
+            "kind": "music",
+            "music": asked.music.model_dump(mode="json", exclude_unset=True),
+            "options": asked.options.model_dump(
+                mode="json", exclude_unset=True, exclude={"webhook"}
+            ),
+        }
+        model = asked.options.model or self.config.worker.default_model
+        return asked, New(
+            request,
+            traits_of(resolved, asked.options, model, body.client),
+            idempotency_key=self._own(key, body.client),
+            digest=_digest(asked, body) if key is not None else "",
             uploads=body.folder.name if body.folder else None,
         )
+
+    def told(self, error: LuthierError) -> str:
+        """What a client reads of an error."""
+        config = self.config
+        roots = (*config.audio_roots, *config.lora_roots, *config.data_roots)
+        return without_folders(
+            str(error), [config.worker.home, *roots, *config.worker.models.values()]
+        )
+
+    def _own(self, key: str | None, client: str) -> str | None:
+        """An idempotency key of this client: two who count from 1 do not get each other's tasks."""
+        return f"{client}: {key}" if key is not None and self.keys.are_needed else key
+
+    def _welcomed(self, body: Body, asked: Asked, accepted: Accepted) -> Said:
+        if asked.options.webhook is not None:
+            self.webhooks.add(accepted.task.id, asked.options.webhook)
         body.keep = accepted.is_new
+        self._log(asked, accepted, body.client)
         self.wake()
         return Said(accepted, asked.notes)
 
-    def accept_format(self, plan: dict[str, Any]) -> Accepted:
-        """Queue the rewriting of a caption and lyrics."""
-        accepted = self.queue.submit({"kind": "format", "plan": plan})
+    def _log(self, asked: Asked, accepted: Accepted, client: str) -> None:
+        """One line; what was asked for only where that is wanted."""
+        music = asked.music
+        facts = {"task": accepted.task.id, "client": client, "kind": music.task}
+        if self.config.log_prompts:
+            facts |= {"prompt": music.prompt, "lyrics": music.sung}
+        _LOG.info("accepted", extra={"facts": facts})
+
+    def accept_plan(self, plan: PlanRequest) -> Accepted:
+        """Queue what only the planner has to do.
+
+        Raises:
+            NotReadyError: there is no planner.
+            QueueFullError: as `Queue.submit`.
+        """
+        if not self.has_planner:
+            raise NotReadyError("this server has no planner: start it with --lm-model-path.")
+        said = plan.model_dump(mode="json", exclude_unset=True)
+        accepted = self.queue.submit({"kind": "plan", "plan": said}, Traits(kind="plan"))
+        self.wake()
+        return accepted
+
+    def accept_opening(self, model: str, *, planner: bool) -> Accepted:
+        """Queue the opening of a model, and of the planner, by the worker whose turn it is.
+
+        Raises:
+            QueueFullError: as `Queue.submit`.
+        """
+        accepted = self.queue.submit(
+            {"kind": "open", "model": model, "planner": planner}, Traits(kind="open", model=model)
+        )
         self.wake()
         return accepted
 
     def _recording(self, named: str) -> Path:
         return recording_named(named, self.config.audio_roots, self.places.results)
 
-    def _with_model(self, asked: Asked) -> Asked:
+    def _with_model(self, asked: Asked) -> tuple[Asked, MusicRequest]:
         music, options, notes = asked
         name = options.model
         if name is not None and name not in self.specs:
             known = ", ".join(self.specs)
-            used = self.config.worker.default_model
+            used = self.default_model
             notes += (f"there is no model {name[:64]!r} (there are {known}): {used} was taken.",)
             name = None
-        spec = self.specs[name or self.config.worker.default_model]
-        resolve(music, spec)
-        if options.needs_planner and music.task != "text2music":
+        if name is None and self.default_model != self.config.worker.default_model:
+            name = self.default_model
+        spec = self.specs[name or self.default_model]
+        music, told = self.adapters.pinned(music, name or self.default_model)
+        notes += told
+        resolved = resolve(music, spec)
+        _check_heard(music, options)
+        if options.needs_planner and not options.hears and music.task != "text2music":
             options = options.model_copy(update=_UNPLANNED)
             notes += (f"the task {music.task} follows its source: the planner was left out.",)
         elif options.needs_planner and not self.has_planner:
             raise RequestError(
-                "thinking, sample_mode, sample_query and use_format need a planner, and this "
-                "server has none: leave them out, or start it with --lm-model-path."
+                "thinking, sample_mode, sample_query, use_format, analysis_only and "
+                "full_analysis_only need a planner, and this server has none: leave them out, or "
+                "start it with --lm-model-path."
             )
-        return Asked(music, options.model_copy(update={"model": name}), notes)
+        return Asked(music, options.model_copy(update={"model": name}), notes), resolved
+
+
+def _check_heard(music: MusicRequest, options: TaskOptions) -> None:
+    if options.hears in ("codes", "source") and music.source_audio is None:
+        raise RequestError(
+            "extract_codes_only and full_analysis_only hear a recording: upload it as src_audio, "
+            "or name it with src_audio_path."
+        )
 
 
 def _digest(asked: Asked, body: Body) -> str:

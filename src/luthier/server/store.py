@@ -14,44 +14,9 @@ from typing import Any
 
 from luthier.errors import StorageError
 from luthier.files import make_folder
+from luthier.server.schema import make_tables
 
 _BUSY_S = 30.0
-_SCHEMA_VERSION = 1
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS tasks (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,
-    turn INTEGER NOT NULL,
-    state TEXT NOT NULL,
-    request TEXT NOT NULL,
-    idempotency_key TEXT UNIQUE,
-    digest TEXT NOT NULL,
-    uploads TEXT,
-    created REAL NOT NULL,
-    started REAL,
-    ended REAL,
-    changed REAL NOT NULL,
-    attempts INTEGER NOT NULL DEFAULT 0,
-    worker TEXT,
-    lease_until REAL,
-    cancel_asked INTEGER NOT NULL DEFAULT 0,
-    progress REAL NOT NULL DEFAULT 0,
-    stage TEXT NOT NULL DEFAULT 'queued',
-    result TEXT,
-    error TEXT,
-    size_bytes INTEGER NOT NULL DEFAULT 0
-);
-CREATE INDEX IF NOT EXISTS tasks_by_state ON tasks (state, turn);
-CREATE INDEX IF NOT EXISTS tasks_by_turn ON tasks (turn);
-CREATE INDEX IF NOT EXISTS tasks_by_change ON tasks (changed);
-CREATE TABLE IF NOT EXISTS workers (
-    name TEXT PRIMARY KEY,
-    pid INTEGER NOT NULL,
-    started REAL NOT NULL,
-    seen REAL NOT NULL,
-    loaded TEXT NOT NULL DEFAULT '[]'
-);
-"""
 
 
 class Store:
@@ -66,14 +31,7 @@ class Store:
         self.path = path
         self._idle: LifoQueue[sqlite3.Connection] = LifoQueue()
         with self._connection() as connection:
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if version > _SCHEMA_VERSION:
-                raise StorageError(
-                    f"{path} was written by a newer luthier: install that one, or choose another "
-                    "--home."
-                )
-            connection.executescript(_SCHEMA)
-            connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+            make_tables(connection, path)
 
     @contextmanager
     def transaction(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
@@ -94,6 +52,17 @@ class Store:
                 with suppress(sqlite3.OperationalError):
                     connection.execute("ROLLBACK")
                 raise
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """A connection for several queries that see the same moment."""
+        with self._connection() as connection:
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                with suppress(sqlite3.OperationalError):
+                    connection.execute("COMMIT")
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[sqlite3.Row]:
         """What a query finds."""

@@ -41,6 +41,7 @@ class Supervisor:
     def __init__(self, setup: WorkerSetup, leases: Leases, cleaner: Cleaner, count: int) -> None:
         self._setup, self._leases, self._cleaner = setup, leases, cleaner
         self._slots = [_Slot() for _ in range(count)]
+        self._restarts = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
 
@@ -55,6 +56,18 @@ class Supervisor:
             if slot.process is not None and slot.process.stdin is not None:
                 with suppress(OSError, ValueError):  # it is ending: the next one will look itself
                     slot.process.stdin.write(b"!")
+
+    def restarts(self) -> int:
+        """How often a worker was started in the place of one that ended."""
+        return self._restarts
+
+    def renew(self) -> bool:
+        """Let fresh workers take the places of these, between two steps; False without any."""
+        processes = [slot.process for slot in self._slots if slot.process is not None]
+        for process in processes:
+            process.terminate()
+            _close(process)  # wakes one that waits
+        return bool(processes)
 
     @property
     def pids(self) -> list[int]:
@@ -77,7 +90,8 @@ class Supervisor:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        self._abandon_the_dead()
+        with suppress(StorageError):  # a full disk: the next start does this as well
+            self._abandon_the_dead()
 
     def _watch(self) -> None:
         reclaimed = cleaned = float("-inf")
@@ -108,6 +122,7 @@ class Supervisor:
             slot.again_at = now + pause
             self._abandon_the_dead()
         if slot.process is None and now >= slot.again_at:
+            self._restarts += slot.born > 0
             slot.process, slot.born = _started(self._setup), now
             _LOG.info("worker started", extra={"facts": {"pid": slot.process.pid}})
 

@@ -26,6 +26,8 @@ class Task:
         uploads: the name of the folder with its uploaded files, if there were any.
         created, started, ended, changed: seconds since 1970; `started` of the last attempt.
         attempts: how often it was begun.
+        kind, model, work, client, priority: see `Traits`.
+        round: of its client's tasks of that priority; see `order`.
         progress: 0 to 1.
         stage: what is being done, for people.
         result: of a succeeded task.
@@ -50,6 +52,12 @@ class Task:
     result: dict[str, Any] | None = None
     error: str | None = None
     damaged: bool = False
+    kind: str = ""
+    model: str = ""
+    work: float = 0.0
+    client: str = ""
+    priority: int = 0
+    round: int = 0
 
     @property
     def has_ended(self) -> bool:
@@ -96,6 +104,12 @@ def _read(row: sqlite3.Row) -> Task:
         stage=_text(row["stage"]),
         result=None if row["result"] is None else _result(_object(row["result"])),
         error=None if row["error"] is None else _text(row["error"]),
+        kind=_text(row["kind"]),
+        model=_text(row["model"]),
+        work=float(row["work"]),
+        client=_text(row["client"]),
+        priority=int(row["priority"]),
+        round=int(row["round"]),
     )
 
 
@@ -119,6 +133,9 @@ def _result(found: dict[str, Any]) -> dict[str, Any]:
             raise ValueError("not a result")
         if not all(isinstance(piece, dict) and piece.keys() >= _PIECE for piece in pieces):
             raise ValueError("not a piece")
+    heard = found.get("heard", {"status_message": "", "audio_codes": ""})
+    if not isinstance(heard, dict) or not heard.keys() >= {"status_message", "audio_codes"}:
+        raise ValueError("nothing heard")
     return found
 
 

@@ -6,10 +6,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from luthier.audio.reader import AudioReader
-from luthier.errors import AudioError, RequestError
+from luthier.errors import RequestError
+from luthier.music.adapter_file import AdapterError
 from luthier.music.pipeline import MusicPipeline
 from luthier.music.request import MusicRequest, request_from
 from luthier.music.written import write_generated
@@ -17,8 +17,12 @@ from luthier.progress import Display
 from luthier.progress import Task as ProgressTask
 from luthier.runtime.cancel import Cancel, stop_if_asked
 from luthier.runtime.pool import SessionPool
+from luthier.server.cleaning import Places
 from luthier.server.config import WorkerSetup
+from luthier.server.engine import Report
+from luthier.server.hearing import heard
 from luthier.server.options import FORMATS, TaskOptions, options_from
+from luthier.server.recordings import check_place, check_recording
 from luthier.server.tasks import Task
 
 if TYPE_CHECKING:
@@ -30,12 +34,6 @@ _STAGES = {
     "denoise": (0.52, 0.79, "Generating music (batch size: {pieces})..."),
     "decode": (0.8, 0.98, "Decoding audio..."),
 }
-
-
-class Report(Protocol):
-    """Takes how far a task is, 0 to 1, and what is being done."""
-
-    def __call__(self, progress: float, stage: str) -> None: ...
 
 
 class _Steps:
@@ -75,6 +73,7 @@ class Musician:
 
     def __init__(self, setup: WorkerSetup) -> None:
         self._setup = setup
+        self._uploads = Places(setup.home).uploads
         self._pool = SessionPool(setup.memory_limit)
         self._pipelines: dict[str, MusicPipeline] = {}
         self._planner: Planner | None = None
@@ -83,6 +82,15 @@ class Musician:
     def loaded(self) -> tuple[str, ...]:
         """The names of the models that are open."""
         return tuple(self._pipelines)
+
+    @property
+    def warm(self) -> tuple[str, ...]:
+        """The models that play without opening anything: with a limit of memory, the last one."""
+        return self.loaded if self._setup.memory_limit is None else self.loaded[-1:]
+
+    def open(self) -> None:
+        """Open the default model, so that the first task finds it so."""
+        self.pipeline()
 
     def pipeline(self, name: str | None = None) -> MusicPipeline:
         """A model, opened now when it is not; the default one without a name.
@@ -98,6 +106,7 @@ class Musician:
                 provider=self._setup.provider,
                 pool=self._pool,
             )
+        self._pipelines[name] = self._pipelines.pop(name)  # the last one is the latest
         return self._pipelines[name]
 
     def do(self, task: Task, folder: Path, report: Report, cancel: Cancel) -> dict[str, Any]:
@@ -106,17 +115,30 @@ class Musician:
         Raises:
             LuthierError: what is asked for cannot be done, or was cancelled.
         """
-        if task.request["kind"] == "format":
+        if task.request["kind"] == "plan":
             return self._rewritten(task, TaskDisplay(report, cancel))
+        if task.request["kind"] == "open":
+            return self._opened(task.request)
         started = time.monotonic()
         options = options_from(task.request["options"])
         request = request_from(task.request["music"])
         pipeline = self.pipeline(options.model)
+        request = _adapted(pipeline, request)
         longest_s = pipeline.spec.max_frames / pipeline.spec.frames_per_second
         for recording in (request.source_audio, request.reference_audio):
             if recording is not None:
-                check_length(recording, longest_s)
+                if not recording.is_relative_to(self._uploads):  # nobody else writes there
+                    check_place(recording)
+                check_recording(recording, longest_s)
         display = TaskDisplay(report, cancel, request.batch_size)
+        if options.hears:
+            planner = self._open_planner() if options.needs_planner else None
+            found = heard(pipeline.encoder, planner, request, options, display, report)
+            return found | {
+                "model": self._name_of(options.model),
+                "planner": self._planner_name if planner else None,
+                "seconds": round(time.monotonic() - started, 3),
+            }
         if options.needs_planner:
             request = self._planned(request, options, display)
         report(0.51, "Preparing inputs...")
@@ -173,29 +195,29 @@ class Musician:
         return request
 
     def _rewritten(self, task: Task, display: Display) -> dict[str, Any]:
-        """A better caption and lyrics: what `/format_input` answers."""
+        """What the planner writes by itself: `/format_input`, `/v1/create_sample`."""
         from luthier.music.planner.request import plan_request_from
 
         (plan,) = self._open_planner().plan(plan_request_from(task.request["plan"]), display)
         return {"plan": plan.as_dict()}
 
+    def _opened(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Open what `/v1/init` asks for."""
+        self.pipeline(asked["model"])
+        if asked["planner"]:
+            self._open_planner()
+        return {"loaded": list(self.loaded)}
 
-def check_length(path: Path, longest_s: float) -> None:
-    """Raise `AudioError` when a recording is longer than a model can hear, before it is kept.
 
-    Raises:
-        AudioError: it is too long, or no audio.
-        PathError: it is missing.
-    """
-    with AudioReader(path) as audio:
-        samples = 0
-        for block in audio.blocks(10 * audio.sample_rate):
-            samples += block.shape[1]
-            if samples > longest_s * audio.sample_rate:
-                raise AudioError(
-                    f"the recording {path.name} is longer than the {longest_s:g} s that this "
-                    "model can hear: cut it first."
-                )
+def _adapted(pipeline: MusicPipeline, request: MusicRequest) -> MusicRequest:
+    """The request with its adapters checked; an error names them, not where they lie."""
+    try:
+        return pipeline.adapted(request)
+    except AdapterError as error:
+        text = str(error)
+        for one in request.lora:
+            text = text.replace(f"{one.path.parent}/", "")
+        raise AdapterError(text) from error
 
 
 def _facts(request: MusicRequest) -> dict[str, Any]:

@@ -26,6 +26,8 @@ from luthier.errors import CancelledError, LuthierError, StorageError
 from luthier.files import atomic_folder
 from luthier.server.cleaning import Places
 from luthier.server.config import WorkerSetup
+from luthier.server.engine import LostError, player_of
+from luthier.server.hiding import without_folders
 from luthier.server.leases import Leases
 from luthier.server.logs import log_to_stderr
 from luthier.server.queue import Queue
@@ -50,27 +52,40 @@ class Worker:
         queue = Queue(self._places.database)
         self._leases = Leases(queue, lease_s=setup.lease_s, most_attempts=setup.most_attempts)
         self._setup, self._name = setup, process_name()
+        self._played: set[tuple[str, str]] = set()  # what needs no opening any more
         self.stop = threading.Event()
 
     def run(self) -> None:
         """Work until `stop` is set or the server has gone."""
         # The heavy imports only now: a worker shows itself while they load.
         self._leases.show(self._name, ())
-        from luthier.server.work import Musician
-
-        self._musician = Musician(self._setup)
         try:
-            self._musician.pipeline()
+            self._musician = player_of(self._setup)
+        except LuthierError as error:
+            _LOG.error("engine not started", extra={"facts": {"error": str(error)}})
+            return
+        try:
+            self._musician.open()
         except LuthierError as error:
             _LOG.error("model not loaded", extra={"facts": {"error": str(error)}})
         self._leases.show(self._name, self._musician.loaded)
         while not self.stop.is_set():
-            task = self._leases.claim(self._name)
-            if task is not None:
-                self._do(task)
-                self._leases.show(self._name, self._musician.loaded)
-            elif not self._woken():
+            try:
+                goes_on = self._turn()
+            except StorageError as error:  # a full disk may have room again; the lease runs out
+                _LOG.warning("queue not reached", extra={"facts": {"error": str(error)}})
+                goes_on = not self.stop.wait(_IDLE_S)
+            if not goes_on:
                 return
+
+    def _turn(self) -> bool:
+        """Do a task, or wait for one; False when the server has gone."""
+        task = self._leases.claim(self._name, self._musician.warm)
+        if task is None:
+            return self._woken()
+        self._do(task)
+        self._leases.show(self._name, self._musician.loaded)
+        return True
 
     def _woken(self) -> bool:
         """Wait for a byte or a while; False when the server has gone."""
@@ -87,7 +102,9 @@ class Worker:
         try:
             result = self._result(task, place)
             size = sum(path.stat().st_size for path in place.iterdir())
-            state = self._leases.finish(task, {"folder": place.name, **result}, size)
+            played_s = time.monotonic() - started if self._is_measure(task) else None
+            found = {"folder": place.name, **result}
+            state = self._leases.finish(task, found, size, played_s=played_s)
         except CancelledError:
             if self.stop.is_set():
                 self._leases.release(task)
@@ -95,6 +112,8 @@ class Worker:
             else:
                 self._leases.cancelled(task)
                 state = "cancelled"
+        except LostError as error:
+            state = self._leases.fail(task, str(error), again=True)
         except MemoryError:
             state = self._leases.fail(task, "there was not enough memory for this.", again=True)
         except LuthierError as error:
@@ -127,10 +146,21 @@ class Worker:
             _remove_attempt(place)  # before anybody is told how it ended
             raise
 
+    def _is_measure(self, task: Task) -> bool:
+        """Whether its time says how fast this device is: not the first, which opens the graphs."""
+        sort = task.model, task.kind
+        is_measure = sort in self._played and task.kind != "open"
+        self._played.add(sort)
+        return is_measure
+
     def _told(self, error: LuthierError, task: Task) -> str:
         """The sentence, with files by their names and not by where the server keeps them."""
-        text = str(error).replace(f"{self._places.uploads / (task.uploads or '')}/", "")
-        return text.replace(f"{self._places.home}/", "")
+        music = task.request.get("music", {})
+        named = [music.get(field) for field in ("source_audio", "reference_audio")]
+        folders = [Path(place).parent for place in named if place]
+        return without_folders(
+            str(error), [*folders, self._places.home, *self._setup.models.values()]
+        )
 
     def _tidy(self, task: Task, place: Path) -> None:
         """Remove what a succeeded task needs no more: uploads, and attempts that were cut off."""

@@ -1,4 +1,4 @@
-"""What the server says of itself: health, models, statistics, capabilities."""
+"""What the server says of itself: health, statistics, capabilities."""
 
 from __future__ import annotations
 
@@ -8,59 +8,43 @@ from fastapi import APIRouter
 
 from luthier import __version__
 from luthier.music.request import request_fields
+from luthier.music.templates import TRACK_NAMES
 from luthier.server.envelope import enveloped
 from luthier.server.options import FORMATS
-from luthier.server.routes.common import Known, The
+from luthier.server.routes.common import Known, The, described
+from luthier.server.routes.models import planner_name
 from luthier.server.service import Service
+from luthier.server.shapes.about import Capabilities, Health, Stats
 
 router = APIRouter()
+_TRACK_TASKS = {"lego", "extract", "complete"}
 
 
-@router.get("/health", summary="Is it alive")
+@router.get("/health", summary="Is it alive", **described(Health))
 def health(service: The) -> dict[str, Any]:
     """Liveness, for anybody: no key needed."""
     workers = service.leases.workers()
-    loaded = {name for worker in workers for name in worker.loaded}
-    default = service.config.worker.default_model
+    loaded = sorted({name for worker in workers for name in worker.loaded})
+    provider = service.config.worker.provider
+    is_gpu = provider not in ("auto", "cpu")
     data = {
         "status": "ok",
         "service": "ACE-Step API",
         "version": "1.0",
         "models_initialized": bool(loaded),
         "llm_initialized": service.has_planner,
-        "loaded_model": default if default in loaded else None,
-        "loaded_lm_model": _planner(service),
+        "loaded_model": service.default_model if service.default_model in loaded else None,
+        "loaded_lm_model": planner_name(service),
+        "gpus": [provider] if is_gpu else [],
+        "gpu_mapping": dict.fromkeys(loaded, provider) if is_gpu else {},
+        "device_map": dict.fromkeys(loaded, provider),
         "server": f"luthier {__version__}",
         "workers": len(workers),
     }
     return enveloped(data)
 
 
-@router.get("/v1/models", dependencies=[Known], summary="Which models there are")
-def models(service: The) -> dict[str, Any]:
-    """The models and what each can do; the first one is the default."""
-    loaded = {name for worker in service.leases.workers() for name in worker.loaded}
-    default, planner = service.config.worker.default_model, _planner(service)
-    rows = [
-        {
-            "name": name,
-            "is_default": name == default,
-            "is_loaded": name in loaded,
-            "supported_task_types": list(spec.tasks),
-        }
-        for name, spec in service.specs.items()
-    ]
-    data = {
-        "models": rows,
-        "default_model": default,
-        "lm_models": [{"name": planner, "is_loaded": True}] if planner else [],
-        "loaded_lm_model": planner,
-        "llm_initialized": service.has_planner,
-    }
-    return enveloped(data)
-
-
-@router.get("/v1/stats", dependencies=[Known], summary="How busy it is")
+@router.get("/v1/stats", dependencies=[Known], summary="How busy it is", **described(Stats))
 def stats(service: The) -> dict[str, Any]:
     """How many tasks there are in each state, and how long one takes."""
     counts = service.queue.counts()
@@ -68,12 +52,18 @@ def stats(service: The) -> dict[str, Any]:
         "jobs": {"total": counts.total} | counts._asdict(),
         "queue_size": counts.queued,
         "queue_maxsize": service.config.queue_limit,
-        "avg_job_seconds": round(service.queue.average_s(), 3),
+        "avg_job_seconds": round(service.queue.speeds().mean_s, 3),
+        "eta_seconds": service.outlook.all_s,
     }
     return enveloped(data)
 
 
-@router.get("/v1/capabilities", dependencies=[Known], summary="What can be asked for here")
+@router.get(
+    "/v1/capabilities",
+    dependencies=[Known],
+    summary="What can be asked for here",
+    **described(Capabilities),
+)
 def capabilities(service: The) -> dict[str, Any]:
     """Models, limits, fields, and the speed measured on this machine, so that a client can fit
     itself to the server that it finds.
@@ -82,8 +72,8 @@ def capabilities(service: The) -> dict[str, Any]:
     data = {
         "server": f"luthier {__version__}",
         "models": [_model(service, name) for name in service.specs],
-        "default_model": config.worker.default_model,
-        "planner": _planner(service),
+        "default_model": service.default_model,
+        "planner": planner_name(service),
         "audio_formats": list(FORMATS),
         "limits": {
             "queue": config.queue_limit,
@@ -98,7 +88,11 @@ def capabilities(service: The) -> dict[str, Any]:
             "progress_events": True,
             "idempotency_key": True,
             "thinking": service.has_planner,
+            "lora": service.adapters.are_offered,
+            "webhooks": bool(config.webhook_hosts),
+            "training": service.desk.is_open,
         },
+        "adapters": service.adapters.names(),
         "fields": [
             {"name": field.name, "aliases": list(field.aliases), "help": field.help}
             for field in request_fields()
@@ -107,16 +101,12 @@ def capabilities(service: The) -> dict[str, Any]:
     return enveloped(data)
 
 
-def _planner(service: Service) -> str | None:
-    folder = service.config.worker.planner
-    return folder.name if folder else None
-
-
 def _model(service: Service, name: str) -> dict[str, Any]:
     spec = service.specs[name]
     return {
         "name": name,
         "tasks": list(spec.tasks),
+        "tracks": list(TRACK_NAMES) if _TRACK_TASKS & set(spec.tasks) else [],
         "sample_rate": spec.sample_rate,
         "longest_s": spec.max_frames / spec.frames_per_second,
         "recommended": {
@@ -129,12 +119,20 @@ def _model(service: Service, name: str) -> dict[str, Any]:
 
 
 def _speed(service: Service, name: str) -> dict[str, Any]:
-    """Seconds of work for a second of music, over the last tasks of a model; None before any."""
-    results = [task.result or {} for task in service.queue.ended()]
-    mine = [result for result in results if result.get("model") == name]
-    audio_s = sum(piece["duration_s"] for result in mine for piece in result["pieces"])
-    seconds = sum(result["seconds"] for result in mine)
+    """How fast a model plays here, over its last tasks; None before any."""
+    known = service.queue.speeds().known
+    mine = {kind: speed for (model, kind), speed in known.items() if model == name}
+    # A task at the model's own steps, without the words' share.
+    plain = mine.get("text2music")
+    steps = service.specs[name].default_steps
     return {
-        "tasks": len(mine),
-        "seconds_per_audio_second": round(seconds / audio_s, 4) if audio_s else None,
+        "tasks": round(sum(speed.tasks for speed in mine.values())),
+        "seconds_per_audio_second": round(plain.per_work * steps, 4) if plain else None,
+        "by_kind": {
+            kind: {
+                "fixed_seconds": round(speed.fixed_s, 4),
+                "seconds_per_step_second": round(speed.per_work, 6),
+            }
+            for kind, speed in mine.items()
+        },
     }

@@ -1,16 +1,42 @@
-"""What routes share: the service, and the check of a key in the header."""
+"""What routes share: the service, the check of a key, a body read as a model, the documentation.
+
+A route says what it takes and answers with `described`, and reads its body with `asked`:
+
+    class Load(Asked):  # of shapes.envelope
+        model_config = ConfigDict(json_schema_extra={"examples": [{"lora_path": "lofi"}]})
+        lora_path: str = Field(description="below an --adapter-root")
+
+    @router.post("/v1/lora/load", summary="Load an adapter",
+                 **described(Loaded, example={"message": "..."}, errors=(404,), body=Load))
+    async def load(request: Request, service: The) -> dict[str, Any]:
+        wanted = await asked(request, service, Load)
+        return enveloped({"message": ...})
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
+from fastapi.security import HTTPBearer
+from pydantic import BaseModel, ValidationError
+from pydantic.json_schema import GenerateJsonSchema
 
+from luthier.errors import RequestError
 from luthier.server.auth import missing_key
+from luthier.server.body import received
 from luthier.server.service import Service
+from luthier.server.shapes.envelope import PROBLEMS, REFS, Envelope, Problem, example_of
+
+Wanted = TypeVar("Wanted", bound=BaseModel)
+_bearer = HTTPBearer(
+    scheme_name="key", auto_error=False, description="one of the server's keys, if it has any"
+)
 
 
-def service_of(request: Request) -> Service:
+async def service_of(request: Request) -> Service:
     """The parts of the server that a request came to."""
     service = request.app.state.service
     assert isinstance(service, Service)
@@ -20,10 +46,133 @@ def service_of(request: Request) -> Service:
 The = Annotated[Service, Depends(service_of)]
 
 
-def known(request: Request, service: The) -> None:
+async def known(request: Request, service: The, _: Annotated[Any, Depends(_bearer)]) -> None:
     """Let in whoever has a key in the header."""
     if not service.keys.check_header(request.headers.get("authorization")):
         raise missing_key()
 
 
 Known = Depends(known)
+
+
+async def asked(request: Request, service: Service, kind: type[Wanted]) -> Wanted:
+    """The body (JSON, a form, none) of a sender with a key in the header or in `ai_token`.
+
+    Raises:
+        AuthError: no key, or a wrong one.
+        Refusal: too large, not readable.
+        RequestError: a value is not allowed.
+    """
+    uploads = service.places.uploads
+    async with received(request, service.keys, service.limits, uploads, optional=True) as body:
+        return checked(body.values, kind)
+
+
+def checked(values: Mapping[str, Any], kind: type[Wanted]) -> Wanted:
+    """`values` as a model; raise one `RequestError` in sentences."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise RequestError(" ".join(map(_sentence, error.errors()))) from error
+
+
+def _sentence(error: Any) -> str:
+    place = ".".join(str(part) for part in error["loc"])
+    message = str(error["msg"]).removeprefix("Value error, ").rstrip(".")
+    return f"{place}: {message}." if place else f"{message}."
+
+
+def described(
+    data: Any,
+    *,
+    example: Any = None,
+    errors: Sequence[int] = (),
+    body: type[BaseModel] | Mapping[str, Any] | None = None,
+    forms: bool = True,
+) -> dict[str, Any]:
+    """Arguments for a route, so that its OpenAPI is complete.
+
+    400, 401 and 403 need not be named: `openapi` adds them where they can happen.
+
+    Args:
+        data: the type of the envelope's `data`.
+        example: of it.
+        errors: the statuses of `PROBLEMS` that it may answer.
+        body: the model of a body that is read with `asked`, or a JSON schema.
+        forms: the body may be a form too.
+    """
+    answer: dict[str, Any] = {"description": "Done."}
+    if example is not None:
+        # As text, which `openapi` reads: FastAPI would drop its nulls.
+        text = json.dumps(example_of(data=example))
+        answer["content"] = {"application/json": {"example": text}}
+    arguments: dict[str, Any] = {
+        "response_model": Envelope[data],
+        "responses": {200: answer} | problems(*errors),
+    }
+    if body is not None:
+        arguments["openapi_extra"] = body_of(body, forms=forms)
+    return arguments
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route for these errors."""
+    found: dict[int | str, dict[str, Any]] = {}
+    for status in statuses:
+        found[status] = {"model": Problem, "description": PROBLEMS[status]}
+        if status == 429:
+            again = {"description": "seconds to wait", "schema": {"type": "integer", "minimum": 1}}
+            found[status]["headers"] = {"Retry-After": again}
+    return found
+
+
+def events_of(data: str) -> dict[str, Any]:
+    """The `content` of a stream of server-sent events, whose data is the schema named `data`."""
+    schema = {"$ref": REFS.format(model=data)}
+    text = {"type": "string", "contentMediaType": "application/json", "contentSchema": schema}
+    properties = {"event": {"type": "string"}, "data": text}
+    event = {"type": "object", "properties": properties, "required": ["data"]}
+    return {"text/event-stream": {"itemSchema": event}}
+
+
+def body_of(
+    body: type[BaseModel] | Mapping[str, Any],
+    *,
+    forms: bool = True,
+    files: Mapping[str, str] | None = None,
+    examples: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The `openapi_extra` of a route that reads its own body.
+
+    Args:
+        body: a model, or a JSON schema whose references lie in its `$defs`.
+        forms: it may be a form too.
+        files: the parts of a multipart form that are files, with what each is.
+        examples: by name, of the JSON body; those of the model when not given.
+    """
+    schema = dict(body) if isinstance(body, Mapping) else schema_of(body)
+    given = schema.pop("examples", [])
+    if examples is None:
+        examples = {f"example{n}": value for n, value in enumerate(given, 1)}
+    content: dict[str, Any] = {"application/json": {"schema": schema}}
+    if examples:
+        shown = {name: {"value": value} for name, value in examples.items()}
+        content["application/json"]["examples"] = shown
+    if forms:
+        content["application/x-www-form-urlencoded"] = {"schema": schema}
+    if files:
+        parts = {
+            name: {"type": "string", "format": "binary", "description": what}
+            for name, what in files.items()
+        }
+        both = {"title": f"{schema['title']}Form", "allOf": [schema, {"properties": parts}]}
+        content["multipart/form-data"] = {"schema": both}
+    # A key in the header, or in the body's `ai_token`.
+    return {"requestBody": {"content": content}, "security": [{"key": []}, {}]}
+
+
+def schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    """The JSON schema of a model, as it is sent."""
+    return model.model_json_schema(
+        ref_template=REFS, schema_generator=GenerateJsonSchema, mode="validation"
+    )

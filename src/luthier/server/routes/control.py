@@ -5,22 +5,24 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import AsyncIterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from luthier.server.envelope import enveloped
-from luthier.server.routes.common import Known, The
+from luthier.server.routes.common import Known, The, described, events_of, problems
 from luthier.server.service import Service
+from luthier.server.shapes.tasks import EXAMPLE_TASK, AnyState, Deleted, Page, TaskFacts
 from luthier.server.tasks import Task
 
 router = APIRouter(prefix="/v1/tasks", dependencies=[Known])
-AnyState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+_PAGE = {"tasks": [EXAMPLE_TASK], "next": None}
+_ID = EXAMPLE_TASK["task_id"]
 
 
-@router.get("", summary="List tasks, the newest first")
+@router.get("", summary="List tasks, the newest first", **described(Page, example=_PAGE))
 def tasks(
     service: The,
     state: AnyState | None = None,
@@ -33,27 +35,44 @@ def tasks(
     return enveloped({"tasks": [service.answers.task(task) for task in found], "next": more})
 
 
-@router.get("/{task_id}", summary="One task")
+@router.get(
+    "/{task_id}",
+    summary="One task",
+    **described(TaskFacts, example=EXAMPLE_TASK, errors=(404,)),
+)
 def task(service: The, task_id: str) -> dict[str, Any]:
     """How it is doing, with its place in the queue."""
     return _told(service, service.queue.get(task_id))
 
 
-@router.post("/{task_id}/cancel", summary="Cancel a task")
+@router.post(
+    "/{task_id}/cancel",
+    summary="Cancel a task",
+    **described(TaskFacts, example=EXAMPLE_TASK, errors=(404,)),
+)
 def cancel(service: The, task_id: str) -> dict[str, Any]:
     """A waiting task ends at once, a running one at its next step."""
     return _told(service, service.queue.cancel(task_id))
 
 
-@router.post("/{task_id}/retry", summary="Try a failed or cancelled task again")
+@router.post(
+    "/{task_id}/retry",
+    summary="Try a failed or cancelled task again",
+    **described(TaskFacts, example=EXAMPLE_TASK, errors=(404, 409, 429)),
+)
 def retry(service: The, task_id: str) -> dict[str, Any]:
     """It goes to the end of the queue, under the same id."""
     again = service.queue.retry(task_id)
+    service.webhooks.rearm(task_id)
     service.wake()
     return _told(service, again)
 
 
-@router.delete("/{task_id}", summary="Delete a task and its files")
+@router.delete(
+    "/{task_id}",
+    summary="Delete a task and its files",
+    **described(Deleted, example={"task_id": _ID, "deleted": True}, errors=(404, 409)),
+)
 def delete(service: The, task_id: str) -> dict[str, Any]:
     """A running task is cancelled first, by whoever asks."""
     gone = service.queue.delete(task_id)
@@ -63,7 +82,15 @@ def delete(service: The, task_id: str) -> dict[str, Any]:
     return enveloped({"task_id": gone.id, "deleted": True})
 
 
-@router.get("/{task_id}/events", summary="Follow a task (server-sent events)")
+@router.get(
+    "/{task_id}/events",
+    summary="Follow a task (server-sent events)",
+    response_class=StreamingResponse,
+    responses={
+        200: {"content": events_of("TaskFacts")},
+        **problems(404),
+    },
+)
 async def events(service: The, task_id: str) -> StreamingResponse:
     """An event at each change, named after the task's state; the stream ends with the task."""
     await run_in_threadpool(service.queue.get, task_id)  # not there: 404, not an empty stream

@@ -1,8 +1,7 @@
-"""Words: `/format_input` lets the planner write better ones, `/create_random_sample` gives some."""
+"""Words: what the planner writes by itself, and examples to start from."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import secrets
 from functools import cache
@@ -12,44 +11,65 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
-from luthier.errors import RequestError
 from luthier.music.planner.request import plan_request_from
-from luthier.server.body import received
 from luthier.server.envelope import enveloped
-from luthier.server.refusals import NotReadyError, Refusal
-from luthier.server.routes.common import The
+from luthier.server.options import truth
+from luthier.server.routes.common import The, asked, checked, described
 from luthier.server.service import Service
+from luthier.server.shapes.writing import (
+    CustomSample,
+    FormatAsked,
+    FormatFacts,
+    RandomAsked,
+    Sample,
+    SampleAsked,
+    SimpleSample,
+    Written,
+)
 from luthier.server.strict_json import strict_json
-from luthier.server.tasks import Task
+from luthier.server.waiting import result_of
 
 router = APIRouter()
-_LONGEST_S = 600.0
-# name in a plan's request → names in the body's param_obj
-_FACTS = {
-    "duration_s": ("duration",),
-    "bpm": ("bpm",),
-    "key": ("key", "key_scale"),
-    "time_signature": ("time_signature",),
-    "language": ("language",),
+_TEMPERATURE = 0.85
+_WRITTEN = {
+    "caption": "slow lo-fi, felt piano, rain on glass",
+    "lyrics": "[Verse]\nThe window fogs, the kettle hums",
+    "bpm": 76,
+    "duration": 60,
+    "vocal_language": "en",
 }
 
 
-@router.post("/format_input", summary="Let the planner write caption and lyrics anew")
+@router.post(
+    "/format_input",
+    summary="Let the planner write caption and lyrics anew",
+    **described(
+        Written,
+        example=_WRITTEN | {"key_scale": "D minor", "time_signature": "4"},
+        errors=(429, 500, 503, 504),
+        body=FormatAsked,
+    ),
+)
 async def format_input(request: Request, service: The) -> dict[str, Any]:
     """Answer when the planner has; it takes its turn in the queue."""
-    async with received(request, service.keys, service.limits, service.places.uploads) as body:
-        values = body.values
-    if not service.has_planner:
-        raise NotReadyError("this server has no planner: start it with --lm-model-path.")
-    plan = _plan_values(values)
-    accepted = await run_in_threadpool(service.accept_format, plan)
-    task = await _ended(service, accepted.task.id)
-    if task.state != "succeeded" or task.result is None:
-        raise _Failed(task.error or "the planner did not answer.")
-    made = task.result["plan"]
+    wanted = await asked(request, service, FormatAsked)
+    facts = _facts(wanted.param_obj)
+    prompt = wanted.prompt or wanted.caption or ""
+    plan = {
+        "mode": "format",
+        "prompt": prompt,
+        "lyrics": wanted.lyrics or "",
+        "temperature": _temperature(wanted.temperature),
+        "duration_s": facts.duration,
+        "bpm": facts.bpm,
+        "key": facts.key or facts.key_scale,
+        "time_signature": facts.time_signature,
+        "language": facts.language,
+    }
+    made = await _planned(service, plan)
     return enveloped(
         {
-            "caption": made.get("caption", plan["prompt"]),
+            "caption": made.get("caption", prompt),
             "lyrics": made["lyrics"],
             "bpm": made.get("bpm"),
             "key_scale": made.get("keyscale", ""),
@@ -60,38 +80,79 @@ async def format_input(request: Request, service: The) -> dict[str, Any]:
     )
 
 
-class _Failed(Refusal):
-    status = 500
-
-
-def _plan_values(values: dict[str, Any]) -> dict[str, Any]:
-    given = values.get("param_obj") or {}
-    if isinstance(given, str):
-        given = strict_json(given, "param_obj")
-    if not isinstance(given, dict):
-        raise RequestError("param_obj must be an object.")
+@router.post(
+    "/v1/create_sample",
+    summary="Let the planner invent a piece from a few words",
+    **described(
+        Sample,
+        example=_WRITTEN | {"keyscale": "D minor", "timesignature": "4"},
+        errors=(429, 500, 503, 504),
+        body=SampleAsked,
+    ),
+)
+async def create_sample(request: Request, service: The) -> dict[str, Any]:
+    """The simple mode without the music: caption, lyrics and facts to look at and change first."""
+    wanted = await asked(request, service, SampleAsked)
+    words = wanted.query or wanted.sample_query or wanted.description or ""
+    language = wanted.vocal_language or "unknown"
     plan = {
-        "mode": "format",
-        "prompt": values.get("prompt") or values.get("caption") or "",
-        "lyrics": values.get("lyrics") or "",
-        "temperature": 0.85 if values.get("temperature") is None else values["temperature"],
+        "mode": "inspire",
+        "prompt": words.strip() or "NO USER INPUT",
+        "instrumental": truth(wanted.instrumental),
+        "temperature": _temperature(wanted.temperature),
+        "language": None if language == "unknown" else language,
     }
-    for name, names in _FACTS.items():
-        found = next((given[n] for n in names if given.get(n) not in (None, "")), None)
-        if found is not None:
-            plan[name] = found
-    return plan_request_from(plan).model_dump(mode="json", exclude_unset=True)
+    made = await _planned(service, plan)
+    return enveloped(
+        {
+            "caption": made.get("caption", ""),
+            "lyrics": made["lyrics"],
+            "bpm": made.get("bpm"),
+            "keyscale": made.get("keyscale", ""),
+            "duration": made.get("duration"),
+            "timesignature": made.get("timesignature", ""),
+            "vocal_language": made.get("language", language),
+        }
+    )
 
 
-async def _ended(service: Service, identity: str) -> Task:
-    try:
-        async with asyncio.timeout(_LONGEST_S):
-            async for task in service.changes.follow(identity):
-                if task is not None and task.has_ended:
-                    return task
-    except TimeoutError:
-        await run_in_threadpool(service.queue.cancel, identity)
-    raise NotReadyError("the planner did not answer in time: try again later.")
+@router.post(
+    "/create_random_sample",
+    summary="An example to start from",
+    **described(
+        SimpleSample | CustomSample,
+        example={"description": "a slow waltz", "instrumental": True, "vocal_language": "en"},
+        body=RandomAsked,
+    ),
+)
+async def create_random_sample(request: Request, service: The) -> dict[str, Any]:
+    """A few words (`simple_mode`), or a whole request (any other `sample_type`)."""
+    kind = (await asked(request, service, RandomAsked)).sample_type or "simple_mode"
+    if kind == "simple_mode":
+        return enveloped(secrets.choice(_samples()["simple"]))
+    spec = service.specs[service.default_model]
+    sample = secrets.choice(_samples()["custom"])
+    # What is drawn can be sent as it is: no longer than the model plays.
+    longest_s = int(spec.max_frames / spec.frames_per_second)
+    return enveloped(sample | {"duration": min(sample["duration"], longest_s)})
+
+
+def _facts(said: FormatFacts | str | None) -> FormatFacts:
+    if isinstance(said, FormatFacts):
+        return said
+    return checked(strict_json(said, "param_obj") if said else {}, FormatFacts)
+
+
+async def _planned(service: Service, values: dict[str, Any]) -> dict[str, Any]:
+    plan = plan_request_from({name: v for name, v in values.items() if v not in (None, "")})
+    accepted = await run_in_threadpool(service.accept_plan, plan)
+    result = await result_of(service, accepted.task.id)
+    made: dict[str, Any] = result["plan"]
+    return made
+
+
+def _temperature(said: float | str | None) -> float | str:
+    return _TEMPERATURE if said in (None, "") else said
 
 
 @cache
@@ -99,11 +160,3 @@ def _samples() -> dict[str, list[dict[str, Any]]]:
     text = files("luthier.server").joinpath("samples.json").read_text(encoding="utf-8")
     found: dict[str, list[dict[str, Any]]] = json.loads(text)
     return found
-
-
-@router.post("/create_random_sample", summary="An example to start from")
-async def create_random_sample(request: Request, service: The) -> dict[str, Any]:
-    """A few words (`simple_mode`), or a whole request (any other `sample_type`)."""
-    async with received(request, service.keys, service.limits, service.places.uploads) as body:
-        kind = body.values.get("sample_type") or "simple_mode"
-    return enveloped(secrets.choice(_samples()["simple" if kind == "simple_mode" else "custom"]))

@@ -1,0 +1,1 @@
+"""luthier for language models: tools over the Model Context Protocol."""
