@@ -119,6 +119,17 @@ def test_help_needs_only_the_standard_library() -> None:
     assert result.stdout.strip().splitlines()[-1] == "[]"
 
 
+def test_a_server_is_up_before_it_needs_numbers_or_graphs() -> None:
+    check = (
+        "import sys, luthier.server.app, luthier.server.serve;"
+        "print([m for m in ('numpy', 'onnxruntime', 'av', 'soxr', 'rich') if m in sys.modules])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", check], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
+
+
 def test_every_command_of_the_table_exists_and_says_what_it_does() -> None:
     from luthier.cli.main import COMMANDS, build_parser
 

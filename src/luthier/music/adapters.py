@@ -7,10 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, NamedTuple
 
 from luthier.music.adapter_file import (
     CONFIG_NAME,
@@ -23,7 +20,12 @@ from luthier.music.adapter_file import (
 from luthier.music.request_lora import Lora
 from luthier.runtime.adaptable import Linear, input_names
 
-Array = NDArray[np.float32]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float32]
+
 _KEPT_BYTES = 2**30
 
 
@@ -148,6 +150,8 @@ def feeds_of(
     Raises:
         AdapterError: an adapter does not fit.
     """
+    import numpy as np
+
     for one in active:
         check_fit(one.adapter.facts, linears, model)
     feeds: dict[str, Array] = {}

@@ -9,20 +9,22 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from luthier.errors import ModelError
 
-Array = NDArray[np.float32]
+if TYPE_CHECKING:  # the headers alone need no numpy
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float32]
 
 _PREFIX = 8  # bytes of the header's length
 _LONGEST_HEADER = 2**24
 _MOST_AXES = 8
 # The numbers that a trained matrix can have, as numpy stores them; bfloat16 is widened here.
 _TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+_WIDTHS = {name: int(kind[-1]) for name, kind in _TYPES.items()}  # bytes
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class StoredTensor:
 
     def read(self) -> Array:
         """Its numbers as float32."""
+        import numpy as np
+
         stored = np.frombuffer(self.data, dtype=_TYPES[self.dtype])
         if self.dtype == "BF16":
             stored = (stored.astype(np.uint32) << 16).view(np.float32)
@@ -95,7 +99,7 @@ def _tensor(name: str, row: Any, body: memoryview) -> StoredTensor:
     if not _are_sizes(shape) or len(shape) > _MOST_AXES or not _are_sizes(place) or len(place) != 2:
         raise ValueError(f"{shown!r} has no sound shape or place")
     start, end = place
-    size = math.prod(shape) * np.dtype(_TYPES[dtype]).itemsize
+    size = math.prod(shape) * _WIDTHS[dtype]
     if not (end - start == size and end <= len(body)):
         raise ValueError(f"{shown!r} does not fit into its place")
     return StoredTensor(tuple(shape), dtype, body[start:end])

@@ -6,13 +6,15 @@ nothing to decide here and are taken without effect (`NO_EFFECT`).
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
-from luthier.audio.encode import Subtype
 from luthier.errors import RequestError
 from luthier.music.request_values import says
+
+if TYPE_CHECKING:
+    from luthier.audio.encode import Subtype
 
 _TRUE = ("1", "true", "yes", "y", "on")
 # format → suffix and kind of samples
