@@ -7,6 +7,7 @@ tokenizer, train, decoder, pack, graphs.
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -52,9 +53,9 @@ class Recipe:
         model.save_pretrained(self.work / "codec0")
 
     def corpus(self) -> None:
-        """Render, encode and label the training music."""
+        """Render, encode and label the training music and its tracks."""
         corpus.make_corpus(
-            self.work / "codec0",
+            self._start_codec() or self.work / "codec0",
             self.work / "latents",
             self.args.clips,
             self.args.workers,
@@ -74,13 +75,16 @@ class Recipe:
 
     def train(self) -> None:
         """Train denoiser, condition encoder, text encoder and audio tokenizer."""
+        plan = Plan(self.args.steps_train, self.args.decay, learning_rate=self.args.learning_rate)
+        latents = corpus.load_corpus(self.work / "latents")
         if self.args.start:
             model = load_model(self.args.start)
+            sampler = Sampler(model, latents, all_tasks_from=0)
+            plan = replace(plan, warm_up=100, probes_alone=150, codes=False)
         else:
             tokenizer = Tokenizer.from_file(str(self.work / "tokenizer.json"))
             model = build_model(tokenizer, self.work / "codec0")
-        sampler = Sampler(model, *corpus.load_corpus(self.work / "latents"))
-        plan = Plan(steps=self.args.steps_train, decay=self.args.decay)
+            sampler = Sampler(model, latents)
         output = self.work / "train"
         output.mkdir(exist_ok=True)
         Trainer(model, plan, output).run(sampler, self.display)
@@ -99,7 +103,7 @@ class Recipe:
         """Join denoiser and decoder, and put the model into the package, in float16."""
         model = load_model(self.work / "train" / "model", verify=False)
         model.spec = SPEC
-        model.vae = autoencoder_from(self.work / "codec")
+        model.vae = autoencoder_from(self._start_codec() or self.work / "codec")
         save_model(model, PACKAGE / "torch", dtype=torch.float16)
 
     def graphs(self) -> None:
@@ -108,6 +112,10 @@ class Recipe:
             PACKAGE / "torch", PACKAGE / "onnx", precision="int8", verify=True, display=self.display
         )
         self._record()
+
+    def _start_codec(self) -> Path | None:
+        # Who goes on from a model keeps its latents, and so its autoencoder.
+        return self.args.start / "vae" if self.args.start else None
 
     def _record(self) -> None:
         """What the shipped model was made from; no path of this machine."""
@@ -135,6 +143,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="processes that render")
     parser.add_argument("--steps-train", type=int, default=5000)
     parser.add_argument("--decay", type=int, default=1500, help="last steps, learning rate to zero")
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--start", type=Path, help="go on from this model folder, not from nothing")
     parser.add_argument("--decoder-steps", type=int, default=3000)
     parser.add_argument("--threads", type=int, default=2)

@@ -82,15 +82,20 @@ class Pulse(nn.Module):
     def _keep(self, _module: nn.Module, _given: Any, output: Tensor) -> None:
         self.hidden = output
 
-    def forward(self, prompts: Sequence[str]) -> Tensor:
-        """Mean squared error of the phases, over the rows that name tempo and metre: a scalar."""
+    def forward(self, prompts: Sequence[str], *, detached: bool = False) -> Tensor:
+        """Mean squared error of the phases, over the rows that name tempo and metre: a scalar.
+        `detached` lets the reader learn, but not the denoiser.
+        """
         assert self.hidden is not None  # the denoiser has just run
-        read = self.read(self.hidden).float()
+        read = self.read(self.hidden.detach() if detached else self.hidden).float()
         rows, beats, metres = _times(prompts)
         # Where there is a source, the time code is not, or not everywhere.
-        if not rows or _FROM_SILENCE not in prompts[0]:
+        silent = [_FROM_SILENCE in prompts[row] for row in rows]
+        if not any(silent):
             return read.new_zeros(())
-        beat, metre = torch.tensor(beats), torch.tensor(metres)
+        rows = [row for row, kept in zip(rows, silent, strict=True) if kept]
+        kept = torch.tensor(silent)
+        beat, metre = torch.tensor(beats)[kept], torch.tensor(metres)[kept]
         multiples = [1 / metre if p == 0 else torch.full_like(metre, p) for p in _PULSES]
         hertz = beat[:, None] * torch.stack(multiples, dim=1)
         seconds = (torch.arange(read.shape[1]) + 0.5) * self.seconds_a_token

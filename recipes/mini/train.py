@@ -1,5 +1,5 @@
-"""Train mini from scratch: text encoder, condition encoder and denoiser jointly, the audio
-tokenizer alongside.
+"""Train mini, from nothing or from weights it has: text encoder, condition encoder and denoiser
+jointly, the audio tokenizer alongside.
 
 Resumable: `state.pt` holds weights, averages and optimisers, and every step draws from a seed of
 its own; a second run goes on from it.
@@ -11,7 +11,6 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -31,6 +30,7 @@ from .hearing import Hearing
 from .probes import Facts, Pulse
 from .sampler import Sampler
 
+_HEARD_CLIPS = 256  # to scale the hearing losses by
 TRAINED = ("transformer", "condition_encoder", "text_encoder")
 # What each loss counts; the audio codes share no weight with the others.
 WEIGHTS = {"loss": 1.0, "facts": 0.1, "key": 1.0, "beat": 2.0, "pulse": 1.0, "codes": 1.0}
@@ -40,6 +40,9 @@ WEIGHTS = {"loss": 1.0, "facts": 0.1, "key": 1.0, "beat": 2.0, "pulse": 1.0, "co
 class Plan:
     """How long and how fast: a warm-up, a plateau, then a linear fall to zero over the last
     `decay` steps.
+
+    `probes_alone` are first steps in which the probes learn to read a model that is there already,
+    before they may teach it. Without `codes` the audio codes stay as they are.
     """
 
     steps: int
@@ -48,8 +51,10 @@ class Plan:
     learning_rate: float = 1e-3
     warm_up: int = 200
     average: float = 0.998
-    save_every: int = 250
+    save_every: int = 100
     seed: int = 0
+    probes_alone: int = 0
+    codes: bool = True
 
     def rate(self, step: int) -> float:
         """Learning rate at a step."""
@@ -86,9 +91,7 @@ class Trainer:
     def run(self, sampler: Sampler, display: Display) -> None:
         """Train until the plan's last step, saving as it goes."""
         self._resume()
-        hearing = Hearing(
-            self.model.vae, torch.from_numpy(sampler.latents[:256].astype(np.float32))
-        )
+        hearing = Hearing(self.model.vae, torch.from_numpy(sampler.corpus.mixes(_HEARD_CLIPS)))
         shown: dict[str, float] = {}
         # On a CPU in bfloat16 plain products train several times faster than the fused attention.
         plain = plain_attention(self.played)
@@ -110,22 +113,26 @@ class Trainer:
         seed = self.plan.seed + self.step
         rng, generator = random.Random(seed), torch.Generator().manual_seed(seed)
         null = self.model.condition_encoder.null_condition_emb
+        alone = self.step < self.plan.probes_alone
         with torch.autocast("cpu", torch.bfloat16):
             batch, prompts = sampler.batch(rng, self.plan.batch, self.step)
             music = batch.music
-            told = self.text_facts(batch.encoder_states, batch.encoder_mask, prompts)
+            states = batch.encoder_states
+            told = self.text_facts(
+                states.detach() if alone else states, batch.encoder_mask, prompts
+            )
             drop_conditions(batch, null, generator)
             times = draw_timesteps(self.model.spec, len(music), generator)
             noise = torch.randn(music.shape, generator=generator)
             error = velocity_error(self.model.transformer, batch, times, noise)
-            pulse = self.pulse(prompts)
+            pulse = self.pulse(prompts, detached=alone)
         loss = mean_square(error, batch.frame_mask)
         key, beat = hearing.loss(times[:, None, None] * error)
-        with torch.autocast("cpu", torch.bfloat16):
-            codes = tokenizer_loss(self.model, music[:4])
-        return {
-            "loss": loss, "codes": codes, "facts": told, "pulse": pulse, "key": key, "beat": beat
-        }  # fmt: skip
+        losses = {"loss": loss, "facts": told, "pulse": pulse, "key": key, "beat": beat}
+        if self.plan.codes:
+            with torch.autocast("cpu", torch.bfloat16):
+                losses["codes"] = tokenizer_loss(self.model, music[:4])
+        return losses
 
     def _update(self, parts: dict[str, Tensor]) -> None:
         for group in self.optimiser.param_groups:

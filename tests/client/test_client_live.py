@@ -85,8 +85,8 @@ def test_cancel_retry_list_delete(client: Client) -> None:
 def test_the_server_s_sentence_and_status_are_told(
     client: Client, server: Running, recording: Path
 ) -> None:
-    with pytest.raises(ServerError, match=r"not trained for the task lego") as refused:
-        client.submit(MusicRequest(task="lego", source_audio=recording))
+    with pytest.raises(ServerError, match=r"at most 120 seconds") as refused:
+        client.submit(MusicRequest(task="lego", source_audio=recording, duration_s=300))
     assert (refused.value.status, refused.value.exit_code) == (400, 2)
     with Client(server.address, "wrong") as stranger:
         with pytest.raises(ServerError, match="Invalid API key") as refused:

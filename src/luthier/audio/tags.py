@@ -3,6 +3,7 @@ the length."""
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from collections.abc import Mapping
@@ -11,6 +12,8 @@ from typing import BinaryIO
 _ID3_HEAD = 10
 _BIG_TAG = 1 << 20  # smaller ones are left to FFmpeg, which also finds the format by them
 _SCAN = 4096
+# FFmpeg reads 32 kB at once, so a sane file stays far below this.
+_READS, _BYTES_A_READ = 50_000, 1024
 _ID3_FRAMES = {"title": b"TIT2", "encoder": b"TSSE", "comment": b"COMM"}
 _UTF8 = b"\x03"
 
@@ -27,6 +30,7 @@ class TaglessFile(io.RawIOBase):
         self._stream = stream
         size = id3_size(stream)
         self._start = size if size > _BIG_TAG else 0
+        self._left = _READS + stream.seek(0, os.SEEK_END) // _BYTES_A_READ
         stream.seek(self._start)
         self.name = str(getattr(stream, "name", ""))
 
@@ -40,13 +44,21 @@ class TaglessFile(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         """The next `size` bytes."""
+        self._count()
         return self._stream.read(size)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Go to `offset`, counted from behind the tag."""
+        self._count()
         if whence == os.SEEK_SET:
             offset += self._start
         return self._stream.seek(offset, whence) - self._start
+
+    def _count(self) -> None:
+        """Bound what a head of a million empty parts costs: each is a step through Python."""
+        self._left -= 1
+        if self._left < 0:
+            raise OSError(errno.EFBIG, "it is made of too many small parts")
 
     def tell(self) -> int:
         """Where the next byte comes from, counted from behind the tag."""

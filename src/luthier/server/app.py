@@ -22,6 +22,8 @@ from luthier.server.routes import (
     adapters,
     chat,
     control,
+    dataset_work,
+    datasets,
     jobs,
     metrics,
     models,
@@ -86,6 +88,8 @@ def create_app(config: ServerConfig) -> FastAPI:
         transcribe,
         chat,
         jobs,
+        datasets,
+        dataset_work,
         trainings,
         studio,
     ):
@@ -94,7 +98,7 @@ def create_app(config: ServerConfig) -> FastAPI:
         CORSMiddleware,
         allow_origins=config.origins,
         allow_origin_regex=LOCAL_ORIGIN,
-        allow_methods=["GET", "POST", "DELETE", "OPTIONS"],
+        allow_methods=["GET", "POST", "PUT", "DELETE", "OPTIONS"],
         allow_headers=["Content-Type", "Authorization", "Idempotency-Key"],
         expose_headers=["Retry-After"],
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ class JobDesk:
         self.jobs = Jobs(store)
         self.runner = JobRunner(self.jobs, folder, count)
         self._roots = Roots(roots)
+        # Commands that only this server's own routes start, and how their words are made.
+        self.own: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {}
 
     @property
     def roots(self) -> Roots:
@@ -68,13 +70,24 @@ class JobDesk:
         whole = dict(arguments) | ({SETTINGS: dict(settings)} if settings else {})
         return self.jobs.add(command, whole, words)
 
+    def start_own(self, command: str, arguments: Mapping[str, Any]) -> Job:
+        """Accept a job of `own`.
+
+        Raises:
+            QueueFullError: too many wait.
+        """
+        return self.jobs.add(command, arguments, self.own[command](arguments))
+
     def resume(self, identity: str) -> Job:
         """Start a job that did not succeed again; a training goes on from its newest checkpoint.
 
         Raises:
             ConflictError: it waits, runs or has succeeded.
         """
-        return self.jobs.again(identity, words_of_job(self.jobs.get(identity), self.roots))
+        job = self.jobs.get(identity)
+        own = self.own.get(job.command)
+        words = own(job.arguments) if own else words_of_job(job, self.roots)
+        return self.jobs.again(identity, words)
 
     def delete(self, identity: str) -> Job:
         """Forget an ended job, with its log. What it made stays."""

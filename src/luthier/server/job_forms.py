@@ -150,7 +150,7 @@ class Roots:
     """The folders that jobs may read and write below."""
 
     def __init__(self, roots: Sequence[Path]) -> None:
-        self._roots = tuple(root.resolve() for root in roots)
+        self.folders = tuple(root.resolve() for root in roots)
 
     def path(self, text: Any, name: str, *, of: Literal["folder", "file", "new"]) -> Path:
         """A path that a request names, absolute, or relative to the first root.
@@ -164,8 +164,8 @@ class Roots:
         if not isinstance(text, str) or not text.strip() or len(text) > 4096:
             raise refused
         try:
-            path = (self._roots[0] / text).resolve()
-            inside = any(path.is_relative_to(root) for root in self._roots)
+            path = (self.folders[0] / text).resolve()
+            inside = any(path.is_relative_to(root) for root in self.folders)
             found = {"folder": path.is_dir(), "file": path.is_file(), "new": True}[of]
         except (OSError, ValueError, RuntimeError):  # a null byte, a circle of links
             raise refused from None
@@ -173,7 +173,7 @@ class Roots:
             raise refused
         if not found:
             raise RequestError(f"{name}: there is no such {of}.")
-        if of == "new" and path in self._roots:
+        if of == "new" and path in self.folders:
             raise RequestError(f"{name}: name something below the folder, not the folder itself.")
         return path
 

@@ -25,6 +25,8 @@ from luthier.server.body import Body
 from luthier.server.changes import Changes
 from luthier.server.cleaning import Places
 from luthier.server.config import ServerConfig
+from luthier.server.dataset_tasks import DatasetTasks
+from luthier.server.datasets import Datasets
 from luthier.server.disk import Disk
 from luthier.server.fields import Asked, asked_from
 from luthier.server.hiding import without_folders
@@ -83,6 +85,8 @@ class Service:
         self.desk = JobDesk(
             self.queue.store, config.worker.home / "jobs", config.data_roots, config.training_jobs
         )
+        self.datasets = Datasets(config.worker.home / "dataset", self.desk.jobs)
+        self.dataset_tasks = DatasetTasks(self.datasets, self.desk)
         self.disk = Disk(self.places.home)
         self.metrics = Metrics(self.leases, self.places, lambda: self.restarts())
         self.started = time.time()
