@@ -258,7 +258,7 @@ def test_health(client: TestClient) -> None:
 def test_models(client: TestClient, queue: Queue) -> None:
     Leases(queue).show("w", ["mini"])
     data = data_of(client.get("/v1/models"))
-    tasks = ["text2music", "cover", "repaint"]
+    tasks = ["text2music", "cover", "repaint", "lego", "extract", "complete"]
     row = {"name": "mini", "is_default": True, "is_loaded": True, "supported_task_types": tasks}
     assert data["models"] == [row]
     assert (data["default_model"], data["lm_models"], data["llm_initialized"]) == (
