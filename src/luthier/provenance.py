@@ -10,6 +10,7 @@ import platform
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -35,13 +36,17 @@ def run_path(artefact: Path) -> Path:
 
 def library_versions() -> dict[str, str]:
     """Versions of luthier, Python and the libraries that shape results, where installed."""
-    found = {"luthier": __version__, "python": platform.python_version()}
-    for name in _LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    return {"luthier": __version__, "python": platform.python_version()} | {
+        name: found for name in _LIBRARIES if (found := _installed(name)) is not None
+    }
+
+
+@cache
+def _installed(library: str) -> str | None:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return None
 
 
 def input_record(path: Path, digest: str | None = None) -> dict[str, str]:

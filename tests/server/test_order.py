@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from luthier.server.leases import Leases
+from luthier.server.order import Place, next_number, place_for, position_of
 from luthier.server.queue import Accepted, Queue, Traits
 
 
@@ -103,3 +104,21 @@ def test_an_open_model_is_no_reason_to_pass_a_higher_priority(queue: Queue) -> N
     asked(queue, "large", model="large")
     asked(queue, "urgent", model="small", priority=1)
     assert played(queue, loaded=("large",)) == ["urgent", "large"]
+
+
+def test_a_long_queue_is_neither_sorted_nor_read_to_its_end(queue: Queue) -> None:
+    queue.submit({})
+    with queue.store.reading() as connection:
+        statements: list[str] = []
+        connection.set_trace_callback(statements.append)
+        last = place_for(connection, "", 0)
+        position_of(connection, Place(0, last.round - 1, last.turn - 1))
+        next_number(connection, ())
+        connection.set_trace_callback(None)
+        assert len(statements) == 3
+        for statement in statements:
+            steps = connection.execute(f"EXPLAIN QUERY PLAN {statement}")
+            plan = [str(step["detail"]) for step in steps]
+            assert not [step for step in plan if "TEMP B-TREE" in step or step == "SCAN tasks"], (
+                plan
+            )

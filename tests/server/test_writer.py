@@ -65,7 +65,27 @@ def test_nobody_is_answered_before_the_commit(tmp_path: Path) -> None:
     queue.close()
 
 
-def test_one_that_fails_takes_nothing_from_the_others(tmp_path: Path) -> None:
+def test_one_that_refuses_takes_nothing_from_the_others(tmp_path: Path) -> None:
+    store = Store(tmp_path / "x.sqlite3")
+    writer, blocked = Writer(store), block(store)
+
+    def add(name: str) -> Future[None]:
+        def change(connection: sqlite3.Connection) -> None:
+            if name == "bad":
+                raise ValueError("no")
+            connection.execute("INSERT INTO counts VALUES (?, 1)", (name,))
+
+        return writer.ask(change)
+
+    futures = {name: add(name) for name in ("one", "bad", "two")}
+    blocked.set()
+    assert isinstance(futures["bad"].exception(10), ValueError)
+    assert futures["two"].result(10) is None
+    assert {row["state"] for row in store.rows("SELECT state FROM counts")} == {"one", "two"}
+    writer.close()
+
+
+def test_half_of_a_change_is_never_kept(tmp_path: Path) -> None:
     store = Store(tmp_path / "x.sqlite3")
     writer, blocked = Writer(store), block(store)
 
@@ -77,10 +97,14 @@ def test_one_that_fails_takes_nothing_from_the_others(tmp_path: Path) -> None:
 
         return writer.ask(change)
 
-    futures = {name: add(name) for name in ("one", "bad", "two")}
+    futures = [add(name) for name in ("one", "bad", "two")]
     blocked.set()
-    assert isinstance(futures["bad"].exception(10), ValueError)
-    assert {row["state"] for row in store.rows("SELECT state FROM counts")} == {"one", "two"}
+    # Those that came together fail together, and are told; the first may have been alone.
+    told = [future.exception(10) for future in futures]
+    assert isinstance(told[1], ValueError)
+    assert isinstance(told[2], ValueError)
+    kept = {row["state"] for row in store.rows("SELECT state FROM counts")}
+    assert kept == ({"one"} if told[0] is None else set())
     writer.close()
 
 

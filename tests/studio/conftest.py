@@ -4,15 +4,11 @@ says is a failure of the test that made it.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -28,10 +24,6 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
-from luthier.music.mini import onnx_folder
-from luthier.music.spec import load_spec
-from luthier.music.templates import TASKS
-from luthier.runtime.manifest import MANIFEST_NAME
 from serving import running_server
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -54,34 +46,9 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a server whose only model says that it does all six tasks."""
-    folder = tmp_path_factory.mktemp("studio")
-    model = able_mini(folder / "model")
-    with running_server(folder, "--model", f"mini={model}") as running:
+    """The address of a server with mini."""
+    with running_server(tmp_path_factory.mktemp("studio")) as running:
         yield running.address
-
-
-def able_mini(folder: Path) -> Path:
-    """mini as it is where it does all tasks; else mini with a spec that says so: the same graphs
-    play, only not as well as if they had been trained for it.
-    """
-    mini = onnx_folder()
-    if set(load_spec(mini).tasks) == set(TASKS):
-        return mini
-    folder.mkdir()
-    for path in mini.iterdir():
-        os.link(path, folder / path.name)
-    spec = json.loads((mini / "luthier.json").read_text()) | {"tasks": list(TASKS)}
-    content = json.dumps(spec).encode()
-    manifest = json.loads((mini / MANIFEST_NAME).read_text())
-    manifest["files"]["luthier.json"] = {
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "size_bytes": len(content),
-    }
-    for name, data in (("luthier.json", content), (MANIFEST_NAME, json.dumps(manifest).encode())):
-        (folder / name).unlink()
-        (folder / name).write_bytes(data)
-    return folder
 
 
 def forget_tasks(address: str) -> None:

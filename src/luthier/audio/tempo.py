@@ -117,7 +117,11 @@ def _autocorrelation(flux: Doubles) -> Doubles:
 
 def _comb(periods: Doubles, correlation: Doubles, metre: int) -> Doubles:
     """How well the onsets repeat after the beats and bars of `metre`, for `periods` in frames: the
-    weighted mean of the autocorrelation there, as far as it reaches."""
+    weighted mean of the autocorrelation there, as far as it reaches.
+
+    Three of two thirds of a swung beat are two beats, which repeat as bars of three would. There
+    the beat, one and a half of the period, repeats better than the period, and that is taken off.
+    """
     lags = np.arange(len(correlation))
     total = np.zeros_like(periods)
     weights = np.zeros_like(periods)
@@ -125,7 +129,11 @@ def _comb(periods: Doubles, correlation: Doubles, metre: int) -> Doubles:
         inside = periods * multiple < len(correlation)
         total += inside * weight * np.interp(periods * multiple, lags, correlation)
         weights += inside * weight
-    return np.asarray(total / np.maximum(weights, 1e-9))
+    found = total / np.maximum(weights, 1e-9)
+    if metre == 3:
+        once, and_a_half = (np.interp(periods * by, lags, correlation) for by in (1.0, 1.5))
+        found -= np.maximum(0, and_a_half - once)
+    return np.asarray(found)
 
 
 def _best_period(correlation: Doubles) -> float:

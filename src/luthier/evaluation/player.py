@@ -10,17 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from luthier.errors import LuthierError, MissingExtraError, ModelError, PathError
+from luthier.errors import LuthierError, MissingExtraError, ModelError, PathError, RequestError
 from luthier.files import read_json, sha256_of
 from luthier.music.mini import torch_folder
 from luthier.music.pipeline import MusicPipeline
+from luthier.music.playable import PlayableModel
 from luthier.provenance import input_record
-from luthier.runtime.session import CORE_CONTRACT, Graphs
+from luthier.runtime.adaptable import Linear
+from luthier.runtime.contract import CORE_CONTRACT
+from luthier.runtime.runner import Feeds, Placed, Tensors
 
 _STATE, _ADAPTER, _MANIFEST = "state.json", "adapter_config.json", "manifest.json"
 _MOMENTS = "optimizer.safetensors"
@@ -44,11 +46,13 @@ class Player:
 
 
 class TorchGraphs:
-    """The graphs of a model, run by torch: what `MusicPipeline` needs of `runtime.session.Graphs`.
+    """The graphs of a model, run by torch (a `GraphRunner`).
 
     Args:
         model: a `MusicModel`, plain or with an adapter in its denoiser.
     """
+
+    workers = 1  # torch spreads an operator over the cores by itself
 
     def __init__(self, model: Any) -> None:
         import torch
@@ -63,7 +67,7 @@ class TorchGraphs:
     def __contains__(self, name: str) -> bool:
         return name in self._graphs
 
-    def run(self, name: str, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    def run(self, name: str, feeds: Feeds, *, is_part: bool = False) -> Tensors:
         """Run a graph on arrays; returns its outputs by name."""
         import torch
 
@@ -75,32 +79,52 @@ class TorchGraphs:
         outputs = found if isinstance(found, tuple) else (found,)
         return {key: value.cpu().numpy() for key, value in zip(graph.outputs, outputs, strict=True)}
 
+    def linears(self, name: str) -> Mapping[str, Linear]:
+        """None: a checkpoint has its adapter inside.
+
+        Raises:
+            RequestError: always.
+        """
+        raise RequestError(
+            "an adapter beside a request needs exported graphs, and these are torch modules: "
+            "export the model first, or play the adapter's folder as the checkpoint."
+        )
+
+    def placed(self, name: str, adapters: Feeds) -> Placed:
+        """Raises as `linears` does."""
+        self.linears(name)
+        return {}
+
     def bind(
-        self, name: str, constants: Mapping[str, NDArray[Any]]
-    ) -> Callable[[Mapping[str, NDArray[Any]]], dict[str, NDArray[Any]]]:
+        self, name: str, constants: Feeds, adapters: Placed | None = None
+    ) -> Callable[[Feeds], Tensors]:
         """A graph for many runs with the same `constants`."""
         return lambda feeds: self.run(name, {**constants, **feeds})
+
+    def release(self, *names: str) -> None:
+        """Nothing to close: the modules are the caller's."""
 
     def is_batch_independent(self, name: str) -> bool:
         """Always: torch runs in floating point."""
         return True
 
 
-class TorchPipeline(MusicPipeline):
-    """`MusicPipeline` over a model in torch.
+def torch_pipeline(folder: Path, model: Any) -> MusicPipeline:
+    """A pipeline over a model in torch.
 
     Args:
         folder: of the base model.
         model: a `MusicModel`.
     """
-
-    def __init__(self, folder: Path, model: Any) -> None:
-        self.folder = folder
-        self.spec = model.spec
-        self.tokenizer = model.tokenizer
-        self.silence_latent = model.silence[:, : model.spec.max_frames].numpy()
-        self.null_condition = model.condition_encoder.null_condition_emb.detach().numpy()
-        self.graphs = cast(Graphs, TorchGraphs(model))
+    parts = PlayableModel(
+        folder=folder,
+        graphs=TorchGraphs(model),
+        spec=model.spec,
+        tokenizer=model.tokenizer,
+        silence_latent=model.silence[:, : model.spec.max_frames].numpy(),
+        null_condition=model.condition_encoder.null_condition_emb.detach().numpy(),
+    )
+    return MusicPipeline.of(parts)
 
 
 def place_of(path: Path) -> Path:
@@ -153,7 +177,7 @@ def open_player(checkpoint: Path, base_model: str | None = None) -> Player:
     model = load_model(base)
     if is_trained:
         load_trained(model.transformer, checkpoint)
-    return Player(TorchPipeline(base, model), identity, tuple(inputs))
+    return Player(torch_pipeline(base, model), identity, tuple(inputs))
 
 
 def _weights(checkpoint: Path) -> list[Path]:

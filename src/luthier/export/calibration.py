@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from luthier.errors import RequestError
-from luthier.evaluation.player import TorchPipeline
+from luthier.evaluation.player import torch_pipeline
 from luthier.evaluation.samples import SamplePrompt, SampleSettings, read_prompts
 from luthier.export.graph_file import WEIGHTS
 from luthier.music.model import MusicModel
@@ -84,7 +84,7 @@ def calibrate(
         folder: of the model.
         model: with its weights.
     """
-    pipeline = TorchPipeline(folder, model)
+    pipeline = torch_pipeline(folder, model)
     with (
         _counting(model.modules()[_CALIBRATED]) as counters,
         display.task("calibrate", total=len(prompts)) as task,

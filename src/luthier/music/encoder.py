@@ -15,7 +15,7 @@ from luthier.music import conditioning, templates
 from luthier.music.pieces import Conditions
 from luthier.music.request import MusicRequest
 from luthier.music.spec import ModelSpec
-from luthier.runtime.session import Graphs
+from luthier.runtime.runner import GraphRunner
 from luthier.runtime.text import token_ids
 from luthier.runtime.tiles import encode_tiles
 
@@ -29,7 +29,7 @@ _SILENT = 1e-5
 class Encoder:
     """The encoders of one model."""
 
-    graphs: Graphs
+    graphs: GraphRunner
     spec: ModelSpec
     tokenizer: Tokenizer
     silence_latent: Array  # [1, max frames, C]

@@ -17,18 +17,18 @@ from luthier.music.adapters import AdapterShelf, base_note, check_fit, feeds_of
 from luthier.music.encoder import Encoder
 from luthier.music.mini import onnx_folder
 from luthier.music.pieces import Piece, Plan, plan_of
+from luthier.music.playable import PlayableModel, open_exported
 from luthier.music.prepare import prepare, read_source, splice_of, with_seed
 from luthier.music.request import MAX_SEED, MusicRequest
 from luthier.music.request_lora import Lora
 from luthier.music.sampler import sample
 from luthier.music.sound import Ending, Sound, Splice
-from luthier.music.spec import DENOISER, ModelSpec, load_spec
+from luthier.music.spec import DENOISER
 from luthier.music.velocity import Denoiser
 from luthier.progress import SILENT, Display
 from luthier.runtime.cancel import Cancel, stop_if_asked
 from luthier.runtime.pool import SessionPool
-from luthier.runtime.session import Graphs, Placed
-from luthier.runtime.text import load_tokenizer
+from luthier.runtime.runner import Placed
 from luthier.runtime.tiles import decode_tiles
 
 Array = NDArray[np.float32]
@@ -98,16 +98,23 @@ class MusicPipeline:
         provider: str = "auto",
         pool: SessionPool | None = None,
     ) -> None:
-        self.folder = folder or onnx_folder()
-        self.graphs = Graphs(self.folder, threads, provider=provider, pool=pool)
-        self.graphs.manifest.verified("luthier.json")
-        self.spec: ModelSpec = load_spec(self.folder)
-        self.tokenizer = load_tokenizer(self.graphs.manifest.verified("tokenizer.json"))
-        silence = self.graphs.array("silence_latent.npy")
-        if silence.shape[1] == 1:
-            silence = np.broadcast_to(silence, (1, self.spec.max_frames, silence.shape[2]))
-        self.silence_latent = silence
-        self.null_condition = self.graphs.array("null_condition_emb.npy")
+        model = open_exported(folder or onnx_folder(), threads, provider=provider, pool=pool)
+        self._play(model)
+
+    @classmethod
+    def of(cls, model: PlayableModel) -> MusicPipeline:
+        """A pipeline over a model that is open already."""
+        pipeline = cls.__new__(cls)
+        pipeline._play(model)
+        return pipeline
+
+    def _play(self, model: PlayableModel) -> None:
+        self.folder = model.folder
+        self.graphs = model.graphs
+        self.spec = model.spec
+        self.tokenizer = model.tokenizer
+        self.silence_latent = model.silence_latent
+        self.null_condition = model.null_condition
         self.adapters = AdapterShelf()
 
     @property

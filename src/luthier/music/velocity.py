@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from luthier.music.pieces import Conditions, Piece
 from luthier.music.spec import DENOISER
-from luthier.runtime.session import Graphs, Placed
+from luthier.runtime.runner import GraphRunner, Placed
 
 Array = NDArray[np.float32]
 
@@ -41,7 +41,7 @@ class Denoiser:
 
     def __init__(
         self,
-        graphs: Graphs,
+        graphs: GraphRunner,
         pieces: Sequence[Piece],
         null_condition: Array,
         patch_size: int,
@@ -82,7 +82,7 @@ class _Bound:
 class _Group:
     def __init__(
         self,
-        graphs: Graphs,
+        graphs: GraphRunner,
         adapters: Placed | None,
         rows: tuple[int, ...],
         pieces: Sequence[Piece],

@@ -19,10 +19,7 @@ from luthier.runtime.contract import GraphEntry, read_contracts
 from luthier.runtime.manifest import Manifest
 from luthier.runtime.pool import SHARED, SessionKey, SessionPool
 from luthier.runtime.providers import CPU, device_of, provider_named
-
-Tensors = dict[str, NDArray[Any]]
-Feeds = Mapping[str, NDArray[Any]]
-Placed = Mapping[str, onnxruntime.OrtValue]
+from luthier.runtime.runner import Feeds, Placed, Tensors
 
 _MOST_WORKERS = 4
 _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"

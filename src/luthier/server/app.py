@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import IO
 
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
@@ -54,6 +56,7 @@ def create_app(config: ServerConfig) -> FastAPI:
     async def life(_: FastAPI) -> AsyncIterator[None]:
         supervisor = Supervisor(config.worker, service.leases, cleaner, config.workers)
         supervisor.start()
+        forget = _followed(supervisor.news, service.changes.look)
         service.wake, service.restarts = supervisor.wake, supervisor.restarts
         service.renew = supervisor.renew
         for part in background:
@@ -61,6 +64,7 @@ def create_app(config: ServerConfig) -> FastAPI:
         try:
             yield
         finally:
+            forget()
             for part in background:
                 await run_in_threadpool(part.stop)
             await run_in_threadpool(supervisor.stop)
@@ -112,3 +116,18 @@ def create_app(config: ServerConfig) -> FastAPI:
         tally=service.metrics.requests,
     )
     return app
+
+
+def _followed(pipe: IO[bytes], look: Callable[[], None]) -> Callable[[], object]:
+    """Call `look` when bytes come; what is returned ends that."""
+    loop = asyncio.get_running_loop()
+
+    def come() -> None:
+        pipe.read(4096)
+        look()
+
+    try:
+        loop.add_reader(pipe, come)
+    except NotImplementedError:  # Windows: followers look by themselves now and then
+        return lambda: None
+    return lambda: loop.remove_reader(pipe)

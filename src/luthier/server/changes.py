@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
@@ -13,7 +14,8 @@ from luthier.server.queue import Queue
 from luthier.server.refusals import NotFoundError
 from luthier.server.tasks import Task
 
-_LOOK_S = 0.2
+_LOOK_S = 0.2  # without news: of a worker elsewhere, or of what this process did itself
+_COST = 10  # looking takes at most one part in so many of the time
 _OVERLAP_S = 2.0  # a change may be committed after one that was made later
 _CHECK_S = 15.0
 
@@ -25,6 +27,11 @@ class Changes:
         self._queue = queue
         self._followers: dict[str, set[asyncio.Queue[Task]]] = {}
         self._lookout: asyncio.Task[None] | None = None
+        self._news = asyncio.Event()
+
+    def look(self) -> None:
+        """Look soon: a worker has changed something. For the event loop's own thread."""
+        self._news.set()
 
     async def follow(self, identity: str) -> AsyncIterator[Task | None]:
         """The task as it is, and at each change, up to its end; None now and then, as a sign of
@@ -60,6 +67,8 @@ class Changes:
 
     async def _look(self, moment: float) -> None:
         while self._followers:
+            self._news.clear()
+            began = time.monotonic()
             with suppress(StorageError):  # the next look may succeed
                 tasks = await run_in_threadpool(
                     self._queue.changed_since, moment - _OVERLAP_S, list(self._followers)
@@ -68,7 +77,11 @@ class Changes:
                     moment = max(moment, task.changed)
                     for mail in self._followers.get(task.id, ()):
                         mail.put_nowait(task)
-            await asyncio.sleep(_LOOK_S)
+            took = time.monotonic() - began
+            await asyncio.sleep(min(_COST * took, _LOOK_S))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_S):
+                    await self._news.wait()
 
 
 def _news(task: Task) -> tuple[object, ...]:

@@ -37,9 +37,9 @@ def refused(status: int, message: str, headers: dict[str, str] | None = None) ->
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Let the app answer every error in that shape."""
+    """Let the app answer every error in that shape, on its loop: a thread each would cost more."""
 
-    def known(request: Request, error: Exception) -> JSONResponse:
+    async def known(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, LuthierError)
         headers = {}
         if isinstance(error, QueueFullError):
@@ -50,16 +50,16 @@ def add_error_handlers(app: FastAPI) -> None:
             )
         return refused(status_of(error), request.app.state.service.told(error), headers)
 
-    def framework(_: Request, error: Exception) -> JSONResponse:
+    async def framework(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
         return refused(error.status_code, str(error.detail), dict(error.headers or {}))
 
-    def invalid(_: Request, error: Exception) -> JSONResponse:
+    async def invalid(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
         places = [f"{e['loc'][-1]}: {e['msg']}" for e in error.errors()]
         return refused(400, "; ".join(places) + ".")
 
-    def unknown(_: Request, error: Exception) -> JSONResponse:
+    async def unknown(_: Request, error: Exception) -> JSONResponse:
         where = "".join(traceback.format_tb(error.__traceback__))
         _LOG.error("error", extra={"facts": {"kind": type(error).__name__, "where": where}})
         return refused(500, "the server met an error that it does not know; its log has more.")

@@ -83,7 +83,7 @@ def _complete(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
     if operation.get("parameters"):
         wanted.append(400)
     if operation.get("security"):
-        wanted.append(401)
+        wanted += [401, 429]
     for status in wanted:
         responses.setdefault(str(status), _problem(status))
     for response in responses.values():
@@ -111,4 +111,11 @@ def _is_frameworks(response: dict[str, Any] | None) -> bool:
 
 def _problem(status: int) -> dict[str, Any]:
     schema = {"$ref": "#/components/schemas/Problem"}
-    return {"description": PROBLEMS[status], "content": {"application/json": {"schema": schema}}}
+    found: dict[str, Any] = {
+        "description": PROBLEMS[status],
+        "content": {"application/json": {"schema": schema}},
+    }
+    if status == 429:
+        again = {"description": "seconds to wait", "schema": {"type": "integer", "minimum": 1}}
+        found["headers"] = {"Retry-After": again}
+    return found

@@ -11,6 +11,7 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import IO
 
 from luthier.errors import StorageError
 from luthier.server.cleaning import Cleaner
@@ -36,13 +37,22 @@ class _Slot:
 
 
 class Supervisor:
-    """Starts `count` workers and restarts each that ends, later and later while it ends early."""
+    """Starts `count` workers and restarts each that ends, later and later while it ends early.
+
+    Attributes:
+        news: a pipe's end, where bytes come when a worker has changed something in the queue.
+    """
 
     def __init__(self, setup: WorkerSetup, leases: Leases, cleaner: Cleaner, count: int) -> None:
         self._setup, self._leases, self._cleaner = setup, leases, cleaner
         self._slots = [_Slot() for _ in range(count)]
         self._restarts = 0
         self._stop = threading.Event()
+        # One pipe for all: a byte of a worker says that something has changed.
+        ours, theirs = os.pipe()
+        self.news, self._tell = open(ours, "rb", 0), open(theirs, "wb", 0)  # noqa: SIM115
+        for end in (ours, theirs):
+            os.set_blocking(end, False)
         self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
 
     def start(self) -> None:
@@ -90,6 +100,8 @@ class Supervisor:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        self._tell.close()
+        self.news.close()
         with suppress(StorageError):  # a full disk: the next start does this as well
             self._abandon_the_dead()
 
@@ -123,7 +135,7 @@ class Supervisor:
             self._abandon_the_dead()
         if slot.process is None and now >= slot.again_at:
             self._restarts += slot.born > 0
-            slot.process, slot.born = _started(self._setup), now
+            slot.process, slot.born = _started(self._setup, self._tell), now
             _LOG.info("worker started", extra={"facts": {"pid": slot.process.pid}})
 
     def _abandon_the_dead(self) -> None:
@@ -135,12 +147,12 @@ class Supervisor:
                 self._leases.abandon(worker)
 
 
-def _started(setup: WorkerSetup) -> subprocess.Popen[bytes]:
+def _started(setup: WorkerSetup, news: IO[bytes]) -> subprocess.Popen[bytes]:
     # A session of its own, so that Ctrl-C reaches the server only, which then stops the workers.
     process = subprocess.Popen(
         [sys.executable, "-m", "luthier.server.worker", setup.to_json()],
         stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
+        stdout=news,
         bufsize=0,
         start_new_session=True,
     )

@@ -1,7 +1,8 @@
 """`python -m luthier.server.worker SETUP`: a process that does the queue's tasks, one at a time.
 
 It lives as long as its standard input stays open: a server that dies closes it. A byte there wakes
-it up. SIGTERM stops it between two steps; the task goes back to the queue.
+it up; a byte on its standard output says that it has changed something. SIGTERM stops it between
+two steps; the task goes back to the queue.
 """
 
 from __future__ import annotations
@@ -83,6 +84,7 @@ class Worker:
         task = self._leases.claim(self._name, self._musician.warm)
         if task is None:
             return self._woken()
+        _tell_news()
         self._do(task)
         self._leases.show(self._name, self._musician.loaded)
         return True
@@ -126,6 +128,7 @@ class Worker:
             told = f"the worker met an error that it does not know ({type(error).__name__})."
             state = self._leases.fail(task, told, again=True)
         finally:
+            _tell_news()
             if state == "succeeded":
                 self._tidy(task, place)
             else:
@@ -213,6 +216,13 @@ class _Throttled:
             return
         self._stage, self._progress, self._told = stage, progress, time.monotonic()
         self._leases.report(self._task, progress, stage)
+        _tell_news()
+
+
+def _tell_news() -> None:
+    """Let the server's followers look: soon rather than at their next glance."""
+    with suppress(OSError):  # the pipe is full of such news, or the server has gone
+        os.write(sys.stdout.fileno(), b"!")
 
 
 def _remove_attempt(place: Path) -> None:

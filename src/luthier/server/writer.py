@@ -32,7 +32,8 @@ class Writer:
     def ask(self, change: Change[Found]) -> Future[Found]:
         """Make a change soon; the future holds what it returned once that is on the disk.
 
-        A change that raises undoes what it did, not what others in its transaction did.
+        A change that refuses (raises) does so before it writes: then the others in its transaction
+        are made all the same. After that an error undoes them all, and all who asked are told.
         """
         answer: Future[Found] = Future()
         with self._lock:
@@ -87,14 +88,12 @@ class Writer:
 
 
 def _made(connection: sqlite3.Connection, change: Change[Any]) -> tuple[Any, Exception | None]:
-    connection.execute("SAVEPOINT one")
+    before = connection.total_changes
     try:
-        value = change(connection)
+        return change(connection), None
     except sqlite3.Error:
         raise  # the disk's trouble is everybody's
-    except Exception as error:  # noqa: BLE001 - this one's own trouble, told to who asked
-        connection.execute("ROLLBACK TO one")
-        connection.execute("RELEASE one")
+    except Exception as error:  # this one's own trouble, told to who asked
+        if connection.total_changes != before:
+            raise  # half of a change must not be kept
         return None, error
-    connection.execute("RELEASE one")
-    return value, None

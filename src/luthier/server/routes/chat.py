@@ -46,7 +46,7 @@ _HEARTBEAT_S = 2.0
             "description": "The music; with `stream`, events `chat.completion.chunk` to `[DONE]`.",
             "content": events_of("ChatChunk"),
         },
-        **problems(429, 500, 503, 504, 507),
+        **problems(500, 503, 504, 507),
     },
     openapi_extra={"requestBody": body_of(ChatAsked, forms=False)["requestBody"]},
 )

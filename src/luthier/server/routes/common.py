@@ -92,7 +92,7 @@ def described(
 ) -> dict[str, Any]:
     """Arguments for a route, so that its OpenAPI is complete.
 
-    400, 401 and 403 need not be named: `openapi` adds them where they can happen.
+    400, 401, 403 and 429 need not be named: `openapi` adds them where they can happen.
 
     Args:
         data: the type of the envelope's `data`.
@@ -120,9 +120,6 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     found: dict[int | str, dict[str, Any]] = {}
     for status in statuses:
         found[status] = {"model": Problem, "description": PROBLEMS[status]}
-        if status == 429:
-            again = {"description": "seconds to wait", "schema": {"type": "integer", "minimum": 1}}
-            found[status]["headers"] = {"Retry-After": again}
     return found
 
 

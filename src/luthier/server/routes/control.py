@@ -58,7 +58,7 @@ def cancel(service: The, task_id: str) -> dict[str, Any]:
 @router.post(
     "/{task_id}/retry",
     summary="Try a failed or cancelled task again",
-    **described(TaskFacts, example=EXAMPLE_TASK, errors=(404, 409, 429)),
+    **described(TaskFacts, example=EXAMPLE_TASK, errors=(404, 409)),
 )
 def retry(service: The, task_id: str) -> dict[str, Any]:
     """It goes to the end of the queue, under the same id."""

@@ -55,7 +55,7 @@ _WITHOUT_EFFECT = {
 @router.post(
     "/auto_label",
     summary="Label the samples, and wait",
-    **described(Labelled, example=_LABELLED, errors=(409, 429, 500, 504, 507), body=LabelAsked),
+    **described(Labelled, example=_LABELLED, errors=(409, 500, 504, 507), body=LabelAsked),
 )
 async def auto_label(request: Request, service: The) -> dict[str, Any]:
     """As `/v1/dataset/auto_label_async`, with the answer at the end."""
@@ -75,7 +75,7 @@ async def auto_label(request: Request, service: The) -> dict[str, Any]:
 @router.post(
     "/auto_label_async",
     summary="Begin to label the samples",
-    **described(TaskBegun, example=_BEGUN, errors=(409, 429, 507), body=LabelAsked),
+    **described(TaskBegun, example=_BEGUN, errors=(409, 507), body=LabelAsked),
 )
 async def auto_label_async(request: Request, service: The) -> dict[str, Any]:
     """A job hears each recording: tempo, key, metre. The caption comes from those and the styles
@@ -111,9 +111,7 @@ def label_status_of(desk: Desk, service: The, task_id: str) -> dict[str, Any]:
 @router.post(
     "/preprocess",
     summary="Build the data set, and wait",
-    **described(
-        Preprocessed, example=_BUILT, errors=(409, 429, 500, 504, 507), body=PreprocessAsked
-    ),
+    **described(Preprocessed, example=_BUILT, errors=(409, 500, 504, 507), body=PreprocessAsked),
 )
 async def preprocess(request: Request, service: The) -> dict[str, Any]:
     """As `/v1/dataset/preprocess_async`, with the answer at the end."""
@@ -129,7 +127,7 @@ async def preprocess(request: Request, service: The) -> dict[str, Any]:
 @router.post(
     "/preprocess_async",
     summary="Begin to build the data set",
-    **described(TaskBegun, example=_BEGUN, errors=(409, 429, 507), body=PreprocessAsked),
+    **described(TaskBegun, example=_BEGUN, errors=(409, 507), body=PreprocessAsked),
 )
 async def preprocess_async(request: Request, service: The) -> dict[str, Any]:
     """Of the labelled samples, all of which need a licence record that allows training. The

@@ -37,7 +37,7 @@ Desk = Annotated[JobDesk, Depends(desk_of)]
 @router.post(
     "",
     summary="Start a command",
-    **described(JobShape, example=EXAMPLE, errors=(429,), body=JobAsked, forms=False),
+    **described(JobShape, example=EXAMPLE, body=JobAsked, forms=False),
 )
 async def start(request: Request, service: The) -> dict[str, Any]:
     """It waits for its turn, runs in a process of its own, and goes on when the server stops."""

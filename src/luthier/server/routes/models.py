@@ -50,7 +50,7 @@ def model_inventory(service: The) -> dict[str, Any]:
     **described(
         Opened,
         example=_INVENTORY | {"message": "mini is open.", "slot": 1, "loaded_model": "mini"},
-        errors=(429, 500, 503, 504),
+        errors=(500, 503, 504),
         body=InitAsked,
     ),
 )

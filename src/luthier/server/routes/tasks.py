@@ -32,7 +32,7 @@ _AUDIO: dict[str, Any] = dict.fromkeys(dict.fromkeys(MEDIA_TYPES.values()), _BIN
     **described(
         Queued,
         example={"task_id": EXAMPLE_ROW["task_id"], "status": "queued", "queue_position": 1},
-        errors=(422, 429, 507),
+        errors=(422, 507),
     ),
     openapi_extra=body_of(release.release_schema(), files=release.FILES, examples=release.EXAMPLES),
 )

@@ -52,7 +52,7 @@ _STATUS = {
 @router.post(
     "/start",
     summary="Train a LoRA",
-    **described(TrainingStarted, example=_STARTED, errors=(429,), body=LoraTraining),
+    **described(TrainingStarted, example=_STARTED, body=LoraTraining),
 )
 async def start(request: Request, service: The) -> dict[str, Any]:
     """Start `luthier train`. One training at a time by this route; `/v1/jobs` takes more."""
@@ -63,7 +63,7 @@ async def start(request: Request, service: The) -> dict[str, Any]:
 @router.post(
     "/start_lokr",
     summary="Train a LoKr",
-    **described(TrainingStarted, example=_STARTED, errors=(429,), body=LokrTraining),
+    **described(TrainingStarted, example=_STARTED, body=LokrTraining),
 )
 async def start_lokr(request: Request, service: The) -> dict[str, Any]:
     """Start `luthier train --adapter lokr`."""

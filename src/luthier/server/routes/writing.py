@@ -46,7 +46,7 @@ _WRITTEN = {
     **described(
         Written,
         example=_WRITTEN | {"key_scale": "D minor", "time_signature": "4"},
-        errors=(429, 500, 503, 504),
+        errors=(500, 503, 504),
         body=FormatAsked,
     ),
 )
@@ -86,7 +86,7 @@ async def format_input(request: Request, service: The) -> dict[str, Any]:
     **described(
         Sample,
         example=_WRITTEN | {"keyscale": "D minor", "timesignature": "4"},
-        errors=(429, 500, 503, 504),
+        errors=(500, 503, 504),
         body=SampleAsked,
     ),
 )
