@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from ctrl_c import heed_ctrl_c
 from luthier.cli.main import main
 from tiny import make_tiny_model
 from tiny_tracks import make_dataset
@@ -99,6 +100,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(made: Path, tmp_path: Path) -> None:
         stderr=subprocess.DEVNULL,
         text=True,
         env=environment,
+        preexec_fn=heed_ctrl_c,
     )
     metrics = tmp_path / "calm" / "metrics.jsonl"
     deadline = time.monotonic() + 60

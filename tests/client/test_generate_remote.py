@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from ctrl_c import heed_ctrl_c
 from luthier.audio.decode import read_audio
 from luthier.cli.main import main
 from luthier.client import Client
@@ -96,6 +97,7 @@ def test_ctrl_c_cancels_on_the_server(server: Running, client: Client, tmp_path:
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"LUTHIER_API_KEY": KEY},
+        preexec_fn=heed_ctrl_c,
     )
     deadline = time.monotonic() + 60
     mine = None

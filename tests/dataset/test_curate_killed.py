@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ctrl_c import heed_ctrl_c
 from deadly import DeadlyOncePath, DeadlyPath
 from luthier.audio.decode import read_audio
 from luthier.audio.encode import write_audio
@@ -40,8 +41,7 @@ def start(source, out):
         [sys.executable, "-m", "luthier", "curate", str(source), "--out", str(out), *FLAGS, "-q"],
         start_new_session=True,
         stderr=subprocess.PIPE,
-        # Background jobs of a shell ignore Ctrl-C, and so would what they start.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=heed_ctrl_c,
     )
 
 
@@ -162,6 +162,22 @@ def test_a_file_that_kills_its_worker_has_failed_and_no_other(tmp_path):
     assert rows["01.wav"].reason.startswith("worker_killed: ")
     assert "died 2 times" in rows["01.wav"].reason
     assert [row.status for row in rows.values()].count("success") == 4
+
+
+def test_ctrl_c_while_a_result_is_recorded_does_not_lose_it(tmp_path):
+    jobs = plan(recordings(tmp_path / "in", 3), tmp_path / "out", SETTINGS)
+    interrupted, rows = [], []
+
+    def record(job, result):
+        if not interrupted:
+            interrupted.append(job)
+            raise KeyboardInterrupt
+        rows.append(job)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_local(jobs, 2, record)
+    assert interrupted[0] in rows
+    assert len(rows) == len({job.source for job in rows})
 
 
 def test_ctrl_c_keeps_what_was_in_work(tmp_path):

@@ -5,7 +5,6 @@ import os
 import pty
 import re
 import select
-import signal
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ctrl_c import heed_ctrl_c
 from luthier.audio.encode import write_audio
 from luthier.dataset.captions import MAX_CAPTION
 from luthier.dataset.interactive import open_session
@@ -231,7 +231,7 @@ class Terminal:
     @staticmethod
     def _take_terminal():
         os.close(os.open(os.ttyname(0), os.O_RDWR))  # becomes its terminal
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # background jobs of a shell ignore it
+        heed_ctrl_c()
 
     def until(self, pattern, timeout_s=60.0):
         """Read until `pattern` shows; return what came up to it since the last time."""

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from ctrl_c import heed_ctrl_c
 from luthier.audio.decode import read_audio
 from luthier.cli.main import main
 from luthier.matrix.in_process import how_it_ended
@@ -237,7 +238,13 @@ def test_ctrl_c_records_no_failure_and_says_how_to_go_on(tmp_path: Path) -> None
     out = tmp_path / "m"
     more = ("--task", "text2music", "--key", "C,Am,F", "--workers", "2")
     command = [sys.executable, "-m", "luthier", *words(out, *more)]
-    process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_ctrl_c,
+    )
     while process.poll() is None and not list((out / "cells").glob("*.json")):
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does

@@ -124,11 +124,12 @@ def _settle(
     """Record what `done` futures hold; return the jobs of those that hold nothing."""
     lost = []
     for future in done:
-        job = running.pop(future)
         try:
-            record(job, future.result())
+            record(running[future], future.result())
         except (BrokenProcessPool, CancelledError):
-            lost.append(job)
+            lost.append(running[future])
+        # Only now: Ctrl-C may have come while it was being recorded, and then it is done again.
+        del running[future]
     return lost
 
 
