@@ -44,7 +44,7 @@ _HEARTBEAT_S = 2.0
     responses={
         200: {
             "description": "The music; with `stream`, events `chat.completion.chunk` to `[DONE]`.",
-            "content": events_of("ChatChunk"),
+            "content": events_of("ChatChunk", end="[DONE]"),
         },
         **problems(500, 503, 504, 507),
     },

@@ -123,10 +123,17 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return found
 
 
-def events_of(data: str) -> dict[str, Any]:
-    """The `content` of a stream of server-sent events, whose data is the schema named `data`."""
+def events_of(data: str, *, end: str | None = None) -> dict[str, Any]:
+    """The `content` of a stream of server-sent events, whose data is the schema named `data`.
+
+    Args:
+        end: the data of the last event, where that is no JSON.
+    """
     schema = {"$ref": REFS.format(model=data)}
-    text = {"type": "string", "contentMediaType": "application/json", "contentSchema": schema}
+    text: dict[str, Any] = {"type": "string"}
+    text |= {"contentMediaType": "application/json", "contentSchema": schema}
+    if end is not None:
+        text = {"anyOf": [text, {"type": "string", "const": end}]}
     properties = {"event": {"type": "string"}, "data": text}
     event = {"type": "object", "properties": properties, "required": ["data"]}
     return {"text/event-stream": {"itemSchema": event}}
