@@ -190,7 +190,7 @@ def memory(tasks: int = 20_000, rate: float = 150) -> dict[str, Any]:
             }
 
 
-def overhead(repeats: int = 31) -> dict[str, Any]:
+def overhead(repeats: int = 61) -> dict[str, Any]:
     """The same request over HTTP and in this process, by turns, warm."""
     from luthier.music.pipeline import MusicPipeline
     from luthier.music.request import request_from
