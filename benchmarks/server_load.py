@@ -210,12 +210,13 @@ def overhead(repeats: int = 61) -> dict[str, Any]:
         pairs = [(here(Path(name)), server.played(asked)) for _ in range(repeats)]
     inside = statistics.median(alone for alone, _ in pairs)
     outside = statistics.median(served.whole for _, served in pairs)
+    more = statistics.median(served.whole / alone for alone, served in pairs) - 1
     around = statistics.median(served.whole - served.worker for _, served in pairs)
     return {
         "repeats": repeats,
         "in_process_s": round(inside, 4),
         "over_http_s": round(outside, 4),
-        "overhead_percent": round(100 * (outside / inside - 1), 2),
+        "overhead_percent": round(100 * more, 2),
         "around_the_worker_s": round(around, 4),
         "around_the_worker_percent": round(100 * around / inside, 2),
         "pairs_s": [[round(alone, 4), round(served.whole, 4)] for alone, served in pairs],

@@ -45,10 +45,27 @@ def process_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
 
 
+class News:
+    """Lets the server's followers look soon, rather than at their next glance: takes over standard
+    output, so that what a library prints is not news.
+    """
+
+    def __init__(self) -> None:
+        self._pipe = os.dup(sys.stdout.fileno())
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+    def tell(self) -> None:
+        """Something in the queue has changed."""
+        with suppress(OSError):  # the pipe is full of such news, or the server has gone
+            os.write(self._pipe, b"!")
+
+
 class Worker:
     """Claims tasks and does them until it is told to stop."""
 
-    def __init__(self, setup: WorkerSetup) -> None:
+    def __init__(self, setup: WorkerSetup, news: News) -> None:
+        self._news = news
         self._places = Places(setup.home)
         queue = Queue(self._places.database)
         self._leases = Leases(queue, lease_s=setup.lease_s, most_attempts=setup.most_attempts)
@@ -84,7 +101,7 @@ class Worker:
         task = self._leases.claim(self._name, self._musician.warm)
         if task is None:
             return self._woken()
-        _tell_news()
+        self._news.tell()
         self._do(task)
         self._leases.show(self._name, self._musician.loaded)
         return True
@@ -128,7 +145,7 @@ class Worker:
             told = f"the worker met an error that it does not know ({type(error).__name__})."
             state = self._leases.fail(task, told, again=True)
         finally:
-            _tell_news()
+            self._news.tell()
             if state == "succeeded":
                 self._tidy(task, place)
             else:
@@ -141,7 +158,7 @@ class Worker:
         """Do the task; `place` holds all of its files, or is not there."""
         try:
             with self._watched(task) as lost, atomic_folder(place) as folder:
-                report = _Throttled(self._leases, task)
+                report = _Throttled(self._leases, task, self._news)
                 return self._musician.do(
                     task, folder, report, lambda: lost.is_set() or self.stop.is_set()
                 )
@@ -205,8 +222,8 @@ class Worker:
 class _Throttled:
     """Reports when the stage changes, or there is enough news: 1 % and half a second."""
 
-    def __init__(self, leases: Leases, task: Task) -> None:
-        self._leases, self._task = leases, task
+    def __init__(self, leases: Leases, task: Task, news: News) -> None:
+        self._leases, self._task, self._news = leases, task, news
         self._stage, self._progress, self._told = "", -1.0, 0.0
 
     def __call__(self, progress: float, stage: str) -> None:
@@ -216,13 +233,7 @@ class _Throttled:
             return
         self._stage, self._progress, self._told = stage, progress, time.monotonic()
         self._leases.report(self._task, progress, stage)
-        _tell_news()
-
-
-def _tell_news() -> None:
-    """Let the server's followers look: soon rather than at their next glance."""
-    with suppress(OSError):  # the pipe is full of such news, or the server has gone
-        os.write(sys.stdout.fileno(), b"!")
+        self._news.tell()
 
 
 def _remove_attempt(place: Path) -> None:
@@ -234,7 +245,7 @@ def _remove_attempt(place: Path) -> None:
 def main() -> int:
     """Run a worker with the setup in the first argument, JSON."""
     log_to_stderr()
-    worker = Worker(WorkerSetup.from_json(sys.argv[1]))
+    worker = Worker(WorkerSetup.from_json(sys.argv[1]), News())
     signal.signal(signal.SIGTERM, lambda *_: worker.stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     worker.run()
