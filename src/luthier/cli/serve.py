@@ -61,6 +61,7 @@ def run(args: argparse.Namespace) -> int:
 def _config(args: argparse.Namespace, host: str) -> ServerConfig:
     from luthier.runtime.pool import bytes_of
     from luthier.server.config import LOOPBACK, ServerConfig, WorkerSetup
+    from luthier.server.explored import explored_from
     from luthier.server.webhook_hosts import allowed_host
 
     home = args.home or _path_of("ACESTEP_TMPDIR") or Path("work/server")
@@ -95,6 +96,7 @@ def _config(args: argparse.Namespace, host: str) -> ServerConfig:
         workers=_number(args.workers, "ACESTEP_QUEUE_WORKERS", 1),
         queue_limit=_number(args.queue_limit, "ACESTEP_QUEUE_MAXSIZE", 200),
         usual_s=seconds_of("ACESTEP_AVG_JOB_SECONDS", ServerConfig.usual_s),
+        explored=explored_from(args.matrix, worker.models) if args.matrix else {},
         answer_s=seconds_of("ACESTEP_GENERATION_TIMEOUT", ServerConfig.answer_s),
         keep_s=args.keep_days * 86400,
         keep_bytes=bytes_of(args.keep_size),

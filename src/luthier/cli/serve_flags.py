@@ -96,6 +96,13 @@ def add_door_flags(parser: argparse.ArgumentParser) -> None:
         help="a folder below which requests may name adapters; may be repeated",
     )
     add(
+        "--matrix",
+        type=Path,
+        metavar="FILE",
+        help="matrix.json of `luthier matrix` on this device: /v1/capabilities tells what it "
+        "recommends",
+    )
+    add(
         "--cors-origin",
         action="append",
         default=[],

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from luthier.server.webhook_hosts import AllowedHost
+
+if TYPE_CHECKING:
+    from luthier.server.shapes.about import Explored
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -84,6 +88,7 @@ class ServerConfig:
         webhook_hosts: where webhooks may go; empty for nowhere.
         data_roots: folders below which jobs (curating, training) read and write; empty for none.
         training_jobs: how many jobs run at the same time.
+        explored: what a matrix found of each model on this device.
         answer_s: how long a route waits for a task whose result it answers, seconds.
     """
 
@@ -110,4 +115,5 @@ class ServerConfig:
     webhook_hosts: tuple[AllowedHost, ...] = ()
     data_roots: tuple[Path, ...] = ()
     training_jobs: int = 1
+    explored: Mapping[str, Explored] = field(default_factory=dict)
     answer_s: float = 600.0

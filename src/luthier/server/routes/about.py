@@ -115,6 +115,7 @@ def _model(service: Service, name: str) -> dict[str, Any]:
             "guidance_scale": 1.0 if spec.is_turbo else spec.default_guidance,
         },
         "measured": _speed(service, name),
+        "explored": service.config.explored.get(name),
     }
 
 

@@ -94,6 +94,26 @@ class Measured(Shape):
     by_kind: dict[str, KindSpeed] = Field(description="text2music, cover, ...")
 
 
+class ExploredTask(Shape):
+    """What `luthier matrix` found of one task."""
+
+    verdict: str = Field(description="live, slow, weak, unstable or not supported")
+    why: str
+    speed: float | None = Field(description="seconds of sound a second, median")
+
+
+class Explored(Shape):
+    """What `luthier matrix` found on this device, and recommends."""
+
+    measured: str = Field(description="when, ISO 8601")
+    offer: list[str] = Field(description="the tasks that are worth offering")
+    tasks: dict[str, ExploredTask] = Field(description="text2music, repaint, lego:bass, ...")
+    steps: int | None = Field(description="null: the model's own")
+    batch: int | None
+    longest_live_s: float | None = Field(description="no longer piece is surely made in real time")
+    memory_gb: float | None = Field(description="that a worker needs")
+
+
 class ModelAbilities(Shape):
     """What a model can do here."""
 
@@ -104,6 +124,7 @@ class ModelAbilities(Shape):
     longest_s: float
     recommended: Recommended
     measured: Measured
+    explored: Explored | None = Field(description="where the server was given `--matrix`")
 
 
 class LimitsHere(Shape):
