@@ -104,8 +104,18 @@ def wait_until(is_so: Callable[[], bool], patience_s: float = 600) -> None:
         time.sleep(0.05)
 
 
-def submissions(rate: float = 500, seconds: float = 10) -> dict[str, Any]:
-    """Submissions at a steady rate while a worker plays, up to the queue's limit and beyond it."""
+def submissions(rounds: int = 5) -> dict[str, Any]:
+    """Submissions at a steady rate while a worker plays, several times, the middle one first."""
+    found = sorted((burst() for _ in range(rounds)), key=_slowest_ms)
+    return found[rounds // 2] | {"p99_ms_of_each_round": [_slowest_ms(one) for one in found]}
+
+
+def _slowest_ms(found: dict[str, Any]) -> float:
+    return float(found["up_to_the_limit"]["ms"]["p99"])
+
+
+def burst(rate: float = 500, seconds: float = 10) -> dict[str, Any]:
+    """A server's queue filled at a steady rate, and asked for more when it is full."""
     limit = int(rate * seconds)
     with serving("--queue-limit", str(limit)) as server:
         playing = server.send("/release_task", LONG)["task_id"]
