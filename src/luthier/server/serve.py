@@ -43,7 +43,8 @@ def _is_loopback(host: str) -> bool:
 
 
 def run_server(config: ServerConfig, host: str, port: int, ready: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or Ctrl-C; then stop the workers between two steps.
+    """Serve until SIGTERM or Ctrl-C; then stop the workers between two steps. Turns the garbage
+    collector on, where it was off for the imports.
 
     Args:
         port: 0 takes a free one.
@@ -65,6 +66,7 @@ def run_server(config: ServerConfig, host: str, port: int, ready: Callable[[str]
         # What lives as long as the process: looking through it for garbage would stop everything
         # for tens of milliseconds, every few seconds under load.
         gc.freeze()
+        gc.enable()
         server = uvicorn.Server(
             uvicorn.Config(
                 app,
