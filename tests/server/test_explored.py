@@ -76,6 +76,8 @@ def test_models_that_are_not_served_are_left_out(tmp_path: Path) -> None:
         ({"recommended": {}}, "is no result of `luthier matrix`"),
         (matrix(recommended={"mini": {"tasks": 3}}), "is no result of `luthier matrix`"),
         (matrix(recommended={"mini": []}), "is no result of `luthier matrix`"),
+        (matrix(environment={"models": ["mini"]}), "is no result of `luthier matrix`"),
+        (matrix(environment={"models": {"mini": 3}}), "is no result of `luthier matrix`"),
         (
             matrix(environment={"models": {"mini": {"manifest_sha256": "0" * 64}}}),
             "another model called mini",

@@ -29,19 +29,20 @@ def explored_from(path: Path, models: Mapping[str, Path]) -> dict[str, Explored]
     result = read_json(path)
     try:
         measured = str(result["created"])
-        hashes = result["environment"]["models"]
         found = {
             name: Explored.model_validate(_chosen(facts) | {"measured": measured})
             for name, facts in result["recommended"].items()
             if name in models
         }
+        players = result["environment"]["models"]
+        digests = {name: players.get(name, {}).get("manifest_sha256") for name in found}
     except (KeyError, TypeError, AttributeError, ValidationError) as error:
         raise RequestError(
             f"--matrix {path} is no result of `luthier matrix` ({type(error).__name__}): give the "
             "matrix.json that it wrote, or its folder."
         ) from error
-    for name in found:
-        _check_same(name, hashes.get(name, {}).get("manifest_sha256"), models[name], path)
+    for name, digest in digests.items():
+        _check_same(name, digest, models[name], path)
     return found
 
 
