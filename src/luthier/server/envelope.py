@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import traceback
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -19,14 +20,14 @@ WRONG_KEY = 'Bearer error="invalid_token"'  # RFC 6750, section 3.1
 _LOG = logging.getLogger("luthier.server.api")
 
 
-def enveloped(data: Any, extra: Any = None) -> dict[str, Any]:
-    """An answer of a native route."""
+def enveloped(data: Any, notes: Sequence[str] = ()) -> dict[str, Any]:
+    """An answer of a native route; `notes` say what was ignored or put right."""
     return {
         "data": data,
         "code": 200,
         "error": None,
         "timestamp": int(time.time() * 1000),
-        "extra": extra,
+        "extra": {"notes": list(notes)} if notes else None,
     }
 
 

@@ -58,7 +58,7 @@ async def load(request: Request, service: The) -> dict[str, Any]:
     """
     wanted = await asked(request, service, LoadAsked)
     data, note = await run_in_threadpool(_load, service, wanted)
-    return enveloped(data, {"notes": [note]} if note else None)
+    return enveloped(data, [note] if note else ())
 
 
 def _load(service: Service, wanted: LoadAsked) -> tuple[dict[str, Any], str | None]:

@@ -67,7 +67,7 @@ async def auto_label(request: Request, service: The) -> dict[str, Any]:
     def told() -> dict[str, Any]:
         tasks = service.dataset_tasks
         data = tasks.labelled(job, _ALL_DONE)
-        return enveloped(data, _extra(notes + tasks.notes(job)))
+        return enveloped(data, notes + tasks.notes(job))
 
     return await run_in_threadpool(told)
 
@@ -83,7 +83,7 @@ async def auto_label_async(request: Request, service: The) -> dict[str, Any]:
     """
     wanted = await asked(request, service, LabelAsked)
     job, notes = await run_in_threadpool(_label, service, wanted)
-    return enveloped(_begun(job, "Auto-labeling task started", _ALL_DONE), _extra(notes))
+    return enveloped(_begun(job, "Auto-labeling task started", _ALL_DONE), notes)
 
 
 @router.get(
@@ -121,7 +121,7 @@ async def preprocess(request: Request, service: The) -> dict[str, Any]:
         raise Refusal(f"{_NOTHING}: label some first.")
     job = await _ended(service, job)
     data = service.dataset_tasks.built(job)
-    return enveloped(data, _extra(notes + service.dataset_tasks.notes(job)))
+    return enveloped(data, notes + service.dataset_tasks.notes(job))
 
 
 @router.post(
@@ -135,7 +135,7 @@ async def preprocess_async(request: Request, service: The) -> dict[str, Any]:
     """
     wanted = await asked(request, service, PreprocessAsked)
     job, notes = await run_in_threadpool(_build, service, wanted)
-    return enveloped(_begun(job, "Preprocessing task started", _NOTHING), _extra(notes))
+    return enveloped(_begun(job, "Preprocessing task started", _NOTHING), notes)
 
 
 @router.get(
@@ -185,17 +185,13 @@ def _begun(job: Job | None, message: str, nothing: str) -> dict[str, Any]:
 def _label_told(service: Service, identity: str | None) -> dict[str, Any]:
     tasks = service.dataset_tasks
     job = tasks.find(LABEL, identity)
-    return enveloped(tasks.label_status(job), _extra(tasks.notes(job)))
+    return enveloped(tasks.label_status(job), tasks.notes(job))
 
 
 def _build_told(service: Service, identity: str | None) -> dict[str, Any]:
     tasks = service.dataset_tasks
     job = tasks.find(BUILD, identity)
-    return enveloped(tasks.build_status(job), _extra(tasks.notes(job)))
-
-
-def _extra(notes: list[str]) -> dict[str, Any] | None:
-    return {"notes": notes} if notes else None
+    return enveloped(tasks.build_status(job), tasks.notes(job))
 
 
 async def _ended(service: Service, job: Job) -> Job:

@@ -63,7 +63,7 @@ async def scan(request: Request, service: The) -> dict[str, Any]:
         rows = _rows(known)
         data = {"message": f"{len(rows)} recordings found", "num_samples": len(rows),
                 "samples": rows}  # fmt: skip
-        return enveloped(data, {"notes": notes})
+        return enveloped(data, notes)
 
     return await run_in_threadpool(begun)
 
@@ -87,7 +87,7 @@ async def load(request: Request, service: The) -> dict[str, Any]:
         known, notes = loaded(wanted.dataset_path, roots)
         _begin(service, known)
         data = _whole(known) | {"message": f"{len(known.samples)} samples loaded"}
-        return enveloped(data, {"notes": notes} if notes else None)
+        return enveloped(data, notes)
 
     return await run_in_threadpool(begun)
 
@@ -157,7 +157,7 @@ async def save(request: Request, service: The) -> dict[str, Any]:
         data = {"message": f"{len(known.samples)} samples saved to {place.name}",
                 "save_path": wanted.save_path}  # fmt: skip
         notes = ["genre_ratio has no effect here: prompt_override says it for each sample."]
-        return enveloped(data, {"notes": notes} if wanted.genre_ratio else None)
+        return enveloped(data, notes if wanted.genre_ratio else ())
 
     return await run_in_threadpool(done)
 

@@ -156,7 +156,7 @@ def _started(service: Service, wanted: LoraTraining | LokrTraining) -> dict[str,
         "output_dir": str(_run_folder(job)),
         "config": form.settings,
     }
-    return enveloped(data, {"notes": form.notes} if form.notes else None)
+    return enveloped(data, form.notes)
 
 
 def _status(desk: JobDesk, job: Job | None) -> dict[str, Any]:
