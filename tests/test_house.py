@@ -19,7 +19,7 @@ TORCH_FREE = ("audio", "dataset", "matrix", "runtime", "report", "server", "clie
 # In a family's folder only these may import torch at module level.
 TRAINING_SIDE = {
     *("model", "graphs", "autoencoder", "denoiser", "attention"),
-    *("checkpoints", "cuts", "fourier", "oobleck", "lm_graphs"),
+    *("checkpoints", "cuts", "fourier", "oobleck", "lm_graphs", "timbre"),
 }
 # package -> packages of luthier it may import; the top-level modules are free for all.
 MAY_IMPORT = {

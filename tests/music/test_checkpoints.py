@@ -6,16 +6,21 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers import AceStepPipeline
 from safetensors.torch import load_file, save_file
 
 from luthier.errors import ModelError
+from luthier.export.weights import StoredWeights
+from luthier.files import read_json, write_json
 from luthier.music.checkpoints import open_model
 from luthier.music.denoiser import denoise, encode_conditions
 from luthier.music.model import MusicModel, load_model, save_model
 from luthier.music.original_layout import diffusers_name, original_name
+from luthier.music.weight_files import safetensors_files
+from luthier.training.merge_base import shards_of
 from tiny_ace import CHANNELS, parts, write_diffusers, write_original
 
 SHAPES = [(True, False), (False, False), (True, True)]
@@ -85,6 +90,8 @@ def test_the_numbers_follow_the_kind(both: tuple[Any, Path, Path]) -> None:
         assert (spec.default_shift, spec.default_guidance) == ((3.0, 1.0) if turbo else (1.0, 7.0))
         assert ("lego" in spec.tasks) is not turbo
         assert (spec.pool_window, spec.max_frames) == (5, 15000)
+        # Of the XL models, whose denoiser is wider than its encoders.
+        assert spec.timbre_token is (made["transformer"].config.hidden_size == 48)
     assert open_model(original.parent).folder == original
 
 
@@ -140,6 +147,58 @@ def test_identity_follows_the_weights(tmp_path: Path) -> None:
     tensors[min(tensors)].view(-1)[0] += 1
     save_file(tensors, path)
     assert open_model(folder).identity != before
+
+
+def test_only_is_turbo_decides_what_is_turbo(tmp_path: Path) -> None:
+    folder = write_original(tmp_path / "hub", parts(turbo=False))
+    config = read_json(folder / "config.json")
+    write_json(folder / "config.json", config | {"model_version": "turbo", "is_turbo": False})
+    assert open_model(folder).spec.is_turbo is False
+    write_json(folder / "config.json", config | {"model_version": "base", "is_turbo": True})
+    spec = open_model(folder).spec
+    assert (spec.is_turbo, spec.default_steps, "lego" in spec.tasks) == (True, 8, False)
+
+
+def test_a_stray_file_beside_the_shards_is_not_read(tmp_path: Path) -> None:
+    made = parts(turbo=True)
+    folder = write_original(tmp_path / "hub", made)
+    shards = sorted(folder.glob("*.safetensors"))
+    tensors = {path.name: load_file(path) for path in shards}
+    index = {name: shard for shard, held in tensors.items() for name in held}
+    write_json(folder / "model.safetensors.index.json", {"metadata": {}, "weight_map": index})
+    identity = open_model(folder).identity
+    # What a trainer or a converter leaves: the same names with other values, and an unknown one.
+    wrong = {name: value + 1 for held in tensors.values() for name, value in held.items()}
+    save_file(wrong, folder / "zz-merged.safetensors")
+    save_file({"lm.head": torch.zeros(1)}, folder / "model.fp16.safetensors")
+    assert open_model(folder).identity == identity
+    assert_same(load_model(folder), load_model(write_diffusers(tmp_path / "diffusers", made)))
+    assert [slot.name for shard in shards_of(open_model(folder)) for slot in shard.slots].count(
+        "norm_out.weight"
+    ) == 1
+    stored = StoredWeights(open_model(folder), "transformer")["norm_out.weight"]
+    assert np.array_equal(stored, made["transformer"].state_dict()["norm_out.weight"].numpy())
+
+
+@pytest.mark.parametrize("stem", ["diffusion_pytorch_model", "model"])
+def test_variants_beside_a_single_file_are_not_read(tmp_path: Path, stem: str) -> None:
+    save_file({"a": torch.zeros(1)}, tmp_path / f"{stem}.safetensors")
+    save_file({"a": torch.ones(1)}, tmp_path / f"{stem}.fp16.safetensors")
+    assert [path.name for path in safetensors_files(tmp_path)] == [f"{stem}.safetensors"]
+
+
+def test_an_index_is_believed_only_as_far_as_it_goes(tmp_path: Path) -> None:
+    index = tmp_path / "model.safetensors.index.json"
+    write_json(index, {"weight_map": {"a": "model-00001-of-00002.safetensors"}})
+    with pytest.raises(ModelError, match=r"model-00001-of-00002.* is missing.* incomplete"):
+        safetensors_files(tmp_path)
+    for wrong in ({"a": "../elsewhere.safetensors"}, {"a": 1}, {}, []):
+        write_json(index, {"weight_map": wrong})
+        with pytest.raises(ModelError, match="is damaged: its weight_map"):
+            safetensors_files(tmp_path)
+    write_json(index, [])
+    with pytest.raises(ModelError, match="is damaged: its weight_map"):
+        safetensors_files(tmp_path)
 
 
 def test_what_is_wrong_is_said(tmp_path: Path) -> None:

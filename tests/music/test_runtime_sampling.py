@@ -60,6 +60,20 @@ def test_heun_is_of_second_order() -> None:
     assert error("euler", 10) / error("euler", 20) == pytest.approx(2, rel=0.15)
 
 
+def test_heun_s_last_step_is_euler_s() -> None:
+    """As in ACE-Step: at t = 0 there is no velocity to correct by."""
+    times: list[float] = []
+
+    def field(x: Floats, time: float) -> Floats:
+        times.append(time)
+        return x
+
+    noise, result = solved(field, sampler_mode="heun", steps=2, shift=1)
+    assert times == [1.0, 0.5, 0.5]  # both ends of the first step, the start of the last
+    half = noise * (1 - 0.5 + 0.5**2 / 2)  # one Heun step of dx/dt = x
+    assert result == pytest.approx(half * 0.5, abs=1e-6)
+
+
 def test_the_sde_ends_in_music_and_draws_its_own_noise() -> None:
     def towards(x: Floats, t: float) -> Floats:
         return (x - np.float32(0.7)) / np.float32(t)  # whatever x is, the music is 0.7

@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedTokenizerFast
 
 from luthier.errors import ModelError
 from luthier.runtime.text import load_tokenizer, token_ids
@@ -134,6 +137,31 @@ def test_tokens_are_cut_and_never_empty() -> None:
     end = tokenizer.token_to_id("<|endoftext|>")
     assert token_ids(tokenizer, "x<|endoftext|>", 8)[0, -1] == end
     assert end not in token_ids(tokenizer, "x", 8)
+
+
+def test_the_tokenizer_s_own_post_processor_adds_its_token_and_keeps_it() -> None:
+    """The published Qwen3-Embedding tokenizers append <|endoftext|>, also to a text that is cut."""
+    tokenizer = Tokenizer.from_str(tiny_tokenizer().to_str())
+    end = tokenizer.token_to_id("<|endoftext|>")
+    tokenizer.post_processor = TemplateProcessing(
+        single="$A <|endoftext|>", special_tokens=[("<|endoftext|>", end)]
+    )
+    theirs = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+    for text in ("calm piano", "calm piano " * 20, "x"):
+        found = token_ids(tokenizer, text, 8)
+        assert found.tolist() == [theirs(text, truncation=True, max_length=8).input_ids]
+        assert found[0, -1] == end
+    assert token_ids(tokenizer, "", 1).tolist() == [[end]]
+
+
+def test_padding_and_truncation_of_a_tokenizer_s_file_are_not_ours(tmp_path: Path) -> None:
+    tokenizer = Tokenizer.from_str(tiny_tokenizer().to_str())
+    tokenizer.enable_truncation(2)
+    tokenizer.enable_padding(length=30)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    loaded = load_tokenizer(tmp_path / "tokenizer.json")
+    text = "calm piano with strings"
+    assert token_ids(loaded, text, 64).tolist() == token_ids(tiny_tokenizer(), text, 64).tolist()
 
 
 def test_a_damaged_tokenizer_is_named(tmp_path: Path) -> None:

@@ -170,7 +170,7 @@ def _write_graphs(work: _Work, folder: Path, display: Display) -> list[ExportedG
         for graph in graphs:
             made.append(_write_one(work, graph, folder))
             task.advance(note=graph.name)
-    write_rest(work.model, work.hollow, folder)
+    write_rest(work.model, work.hollow, folder, work.options.precision)
     return made
 
 

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper
 from safetensors import SafetensorError, safe_open
 
 from luthier.errors import ModelError
+from luthier.music.weight_files import safetensors_files
 
 LMPrecision = Literal["fp32", "fp16", "int8", "int4"]
 # Weights that share a scale. Long blocks cost less memory, short ones keep four bits useful.
@@ -35,7 +36,7 @@ class Checkpoint:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._files: dict[str, Path] = {}
-        for path in sorted(folder.glob("*.safetensors")):
+        for path in safetensors_files(folder):
             try:
                 with safe_open(path, framework="pt") as tensors:
                     names: list[str] = tensors.keys()

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import math
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,6 +39,7 @@ from luthier.music.oobleck import context_frames, oobleck_from
 from luthier.music.original_layout import component_config, diffusers_name
 from luthier.music.spec import SPEC_NAME, ModelSpec, load_spec
 from luthier.music.templates import TASKS
+from luthier.music.weight_files import safetensors_files
 from luthier.runtime.text import load_tokenizer
 from luthier.runtime.tiles import FADE_FRAMES
 
@@ -94,8 +95,11 @@ class ModelFolder:
         return self.folder.parent / "vae" if name == "vae" else self.folder
 
     def weight_files(self, name: str = "transformer") -> list[Path]:
-        """The safetensors files of a component, sorted; in the original layout it shares them."""
-        return sorted(self.part_folder(name).glob("*.safetensors"))
+        """The safetensors files of a component; in the original layout it shares them.
+
+        Raises what `safetensors_files` raises.
+        """
+        return safetensors_files(self.part_folder(name))
 
     def part(self, name: str, dtype: torch.dtype = torch.float32) -> Any:
         """Load one component, in evaluation mode on the CPU.
@@ -141,8 +145,9 @@ class ModelFolder:
     def _files(self) -> list[Path]:
         names = ("transformer", "condition_encoder", "text_encoder", "tokenizer", "vae")
         folders = {self.part_folder(name) for name in names if self.part_folder(name).is_dir()}
-        wanted = ("*.safetensors", "config.json", "tokenizer.json", _SILENCE)
-        return sorted({path for folder in folders for kind in wanted for path in folder.glob(kind)})
+        wanted = ("config.json", "tokenizer.json", _SILENCE)
+        found = {path for folder in folders for path in safetensors_files(folder)}
+        return sorted(found | {f for d in folders for name in wanted if (f := d / name).is_file()})
 
 
 def open_model(folder: Path) -> ModelFolder:
@@ -194,7 +199,7 @@ def _derived_spec(model: ModelFolder) -> ModelSpec:
     original = read_json(model.folder / "config.json") if model.layout == "original" else {}
     hop = math.prod(vae["downsampling_ratios"])
     version = f"{transformer.get('model_version') or ''} {model.folder.resolve().name}".lower()
-    turbo = bool(transformer.get("is_turbo")) or transformer.get("model_version") == "turbo"
+    turbo = bool(transformer.get("is_turbo"))  # a version's name decides nothing
     is_base = not turbo and "base" in version
     pool = model.config("audio_tokenizer") if model.has("audio_tokenizer") else {}
     timbre = math.ceil(_TIMBRE_S * vae["sampling_rate"] / hop)
@@ -208,6 +213,8 @@ def _derived_spec(model: ModelFolder) -> ModelSpec:
         timbre_frames=original.get("timbre_fix_frame", timbre),
         min_frames=_MIN_FRAMES,
         max_frames=_silence_frames(model),
+        # The XL models are those whose encoders keep the smaller model's width.
+        timbre_token=_encoder_width(transformer) != transformer["hidden_size"],
         tile_frames=_TILE_FRAMES,
         tile_overlap=context_frames(vae["downsampling_ratios"]) + FADE_FRAMES // 2,
         is_turbo=turbo,
@@ -218,6 +225,10 @@ def _derived_spec(model: ModelFolder) -> ModelSpec:
         timestep_deviation=original.get("timestep_sigma", 1.0),
         tasks=TASKS if is_base else _SMALL_TASKS,
     )
+
+
+def _encoder_width(transformer: Mapping[str, Any]) -> int:
+    return int(transformer.get("encoder_hidden_size") or transformer["hidden_size"])
 
 
 def _silence_frames(model: ModelFolder) -> int:

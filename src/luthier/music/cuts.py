@@ -6,19 +6,13 @@ condition tokens can be masked, and that nothing branches on the values of a ten
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
-from diffusers.models.transformers.ace_step_transformer import _ace_step_rotary_freqs
 from torch import Tensor, nn
 
 from luthier.music.denoiser import denoise
-
-
-def _bias(keep: Tensor) -> Tensor:
-    """A mask (1 = keep) as what is added to attention scores."""
-    return (1.0 - keep) * torch.finfo(torch.float32).min
+from luthier.music.timbre import attention_bias, run_layers, timbre_states
 
 
 class _Cut(nn.Module):
@@ -55,7 +49,16 @@ class DitDecoder(_Cut):
 
 
 class ConditionEncoder(_Cut):
-    """Text, lyrics and timbre → the denoiser's condition; source and mask → its context."""
+    """Text, lyrics and timbre → the denoiser's condition; source and mask → its context.
+
+    Args:
+        part: diffusers' condition encoder.
+        with_timbre_token: a learned token stands in front of the timbre encoder's input.
+    """
+
+    def __init__(self, part: Any, *, with_timbre_token: bool) -> None:
+        super().__init__(part)
+        self._with_timbre_token = with_timbre_token
 
     def forward(  # noqa: PLR0913 - the contract has thirteen inputs
         self,
@@ -97,35 +100,19 @@ class ConditionEncoder(_Cut):
         near = (position[:, None] - position[None, :]).abs() <= encoder.sliding_window
         keep = mask[:, None, None, :]
         masks = {
-            "full_attention": _bias(keep),
-            "sliding_attention": _bias(keep * near.to(x.dtype)),
+            "full_attention": attention_bias(keep),
+            "sliding_attention": attention_bias(keep * near.to(x.dtype)),
         }
-        return _layers(encoder, x, masks)
+        return run_layers(encoder, x, masks)
 
     def _timbre(self, latents: Tensor, order: Tensor, batch: int) -> Tensor:
-        encoder = self.part.timbre_encoder
-        x = encoder.embed_tokens(latents)
-        position = torch.arange(x.shape[1], device=x.device)
-        near = (position[:, None] - position[None, :]).abs() <= encoder.sliding_window
-        masks = {
-            "full_attention": None,
-            "sliding_attention": _bias(near.to(x.dtype)[None, None]),
-        }
-        pooled = _layers(encoder, x, masks)[:, 0]
+        pooled = timbre_states(
+            self.part.timbre_encoder, latents, with_token=self._with_timbre_token
+        )
         # References of one item follow each other; each item has as many as the others.
         sorting = order * order.shape[0] + torch.arange(order.shape[0], device=order.device)
         pooled = pooled[torch.argsort(sorting)]
         return pooled.reshape(batch, -1, pooled.shape[-1])
-
-
-def _layers(encoder: Any, x: Tensor, masks: Mapping[str, Tensor | None]) -> Tensor:
-    rotary = _ace_step_rotary_freqs(
-        x.shape[1], encoder.head_dim, encoder.rope_theta, x.device, x.dtype
-    )
-    for layer, kind in zip(encoder.layers, encoder._layer_types, strict=True):
-        x = layer(hidden_states=x, position_embeddings=rotary, attention_mask=masks[kind])
-    result: Tensor = encoder.norm(x)
-    return result
 
 
 def _pack(tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,8 @@ from diffusers.models.embeddings import get_1d_rotary_pos_embed
 from torch import Tensor
 
 from luthier.music.model import MusicModel
+from luthier.music.timbre import timbre_states
+from luthier.runtime.text import token_ids
 
 _MASKED = -1e4  # far below any score, and still finite in float16
 
@@ -95,18 +97,13 @@ def pack(states: Sequence[Tensor], masks: Sequence[Tensor]) -> tuple[Tensor, Ten
 
 
 def tokenize(tokenizer: Any, texts: Sequence[str], limit: int) -> tuple[Tensor, Tensor]:
-    """Texts → ids and mask, both int64 (B, L), padded to the longest, cut at `limit`. Empty text
-    is one space.
-    """
-    rows = [
-        e.ids[:limit]
-        for e in tokenizer.encode_batch([t or " " for t in texts], add_special_tokens=False)
-    ]
+    """Texts → ids and mask, both int64 (B, L), padded to the longest; each row as in playing."""
+    rows = [token_ids(tokenizer, text, limit)[0] for text in texts]
     length = max(len(row) for row in rows)
     ids = torch.zeros(len(rows), length, dtype=torch.int64)
     mask = torch.zeros(len(rows), length, dtype=torch.int64)
     for i, row in enumerate(rows):
-        ids[i, : len(row)] = torch.tensor(row)
+        ids[i, : len(row)] = torch.from_numpy(row)
         mask[i, : len(row)] = 1
     return ids, mask
 
@@ -142,8 +139,9 @@ def encode_conditions(
     embedded = model.text_encoder.get_input_embeddings()(lyric_ids)
     lyric = encoder.lyric_encoder(inputs_embeds=embedded, attention_mask=lyric_mask)
     timbre_input = model.silence[:, : spec.timbre_frames] if references is None else references
-    order = torch.arange(timbre_input.shape[0], device=device)
-    timbre, timbre_mask = encoder.timbre_encoder(timbre_input, order)
+    timbre = timbre_states(encoder.timbre_encoder, timbre_input, with_token=spec.timbre_token)
+    timbre = timbre[:, None]
+    timbre_mask = torch.ones(timbre.shape[:2], dtype=torch.int64, device=device)
 
     batch = len(prompts)
     parts = [lyric, timbre, encoder.text_projector(text)]

@@ -39,10 +39,11 @@ class Encoder:
         request: MusicRequest,
         instruction: str,
         source: Array,
-        mask: Array,
         *,
+        mask: Array,
         reference: Array,
         hints: Array | None,
+        duration_s: float | None,
     ) -> Conditions:
         """Encode a resolved request.
 
@@ -51,12 +52,13 @@ class Encoder:
             source, mask: [1, T, C].
             reference: latents of the timbre, [1, timbre frames, C].
             hints: what audio codes say, [1, T, C]: they take the place of the source.
+            duration_s: the length that the prompt tells, seconds.
         """
         metas = templates.metas_text(
             bpm=request.bpm,
             time_signature=request.time_signature,
             key=request.key,
-            duration_s=request.duration_s,
+            duration_s=duration_s,
         )
         prompt = templates.prompt_text(request.prompt, metas, instruction=instruction)
         lyrics = templates.lyrics_text(request.sung, request.vocal_language)

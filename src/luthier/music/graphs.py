@@ -102,7 +102,7 @@ def _condition_graphs(model: MusicModel, size: Lengths, draw: torch.Generator) -
     return [
         _graph(
             "condition_encoder",
-            ConditionEncoder(model.condition_encoder),
+            ConditionEncoder(model.condition_encoder, with_timbre_token=spec.timbre_token),
             {
                 "text_hidden_states": (_normal(draw, size.batch, size.text, width), "B T_text"),
                 "text_attention_mask": (_with_padding(size.batch, size.text), "B T_text"),

@@ -4,6 +4,7 @@ told."""
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +28,12 @@ class Source:
 
     Attributes:
         audio: (2, n), with the silence that a repaint puts before and behind it.
+        length_s: of the recording without that silence, seconds.
         windows: to make anew, seconds in `audio`; None is its end.
     """
 
     audio: Array
+    length_s: float
     windows: tuple[tuple[float, float | None], ...]
 
 
@@ -58,7 +61,7 @@ def read_source(encoder: Encoder, request: MusicRequest) -> tuple[MusicRequest, 
         )
         for start, end in request.windows
     )
-    return resolved, Source(padded[:, : extent.samples], windows)
+    return resolved, Source(padded[:, : extent.samples], length_s, windows)
 
 
 def prepare(encoder: Encoder, request: MusicRequest, source: Source | None) -> Piece:
@@ -83,12 +86,15 @@ def prepare(encoder: Encoder, request: MusicRequest, source: Source | None) -> P
     told = np.where(mask > 0, quiet, base) if is_repaint else base
     reference = encoder.reference(request.reference_audio)
     instruction = request.instruction or instruction_for(request.task, request.tracks)
-    first = encoder.conditions(request, instruction, told, mask, reference=reference, hints=hints)
+    # A repaint that makes its source longer is told the source's length, as in the original.
+    duration_s = source.length_s if is_repaint and source is not None else request.duration_s
+    encode = partial(
+        encoder.conditions, request, mask=mask, reference=reference, duration_s=duration_s
+    )
+    first = encode(instruction, told, hints=hints)
     later = None
     if request.task == "cover" and request.cover_strength < 1:
-        later = encoder.conditions(
-            request, instruction_for("text2music"), quiet, mask, reference=reference, hints=None
-        )
+        later = encode(instruction_for("text2music"), quiet, hints=None)
     piece = Piece(
         request=request,
         extent=extent,

@@ -58,7 +58,8 @@ class _Run:
             music = self.x - velocity * np.float32(now)
             self.x = music if then == 0 else self._renoised(music, then)
         else:
-            if self.plan.sampler_mode == "heun":
+            # At the end there is no time left to correct at: the original takes an Euler step too.
+            if self.plan.sampler_mode == "heun" and then > 0:
                 velocity = self._corrected(velocity, now, then, late)
             self.x = self.x - velocity * np.float32(now - then)
         self.before = velocity
@@ -94,13 +95,13 @@ class _Run:
         conditional, unconditional = self.denoiser(x, time, late=late, guided=scale > 1)
         if scale <= 1:
             return conditional
-        # As in ACE-Step, a corrector leaves APG's momentum alone, and angles need a time above 0.
-        if corrects and (self.plan.guidance_method == "apg" or time == 0):
+        # As in ACE-Step, a corrector leaves APG's momentum alone.
+        if corrects and self.plan.guidance_method == "apg":
             return classifier_free(conditional, unconditional, scale)
         return self.guide(conditional, unconditional, scale, x, time)
 
     def _corrected(self, velocity: Array, now: float, then: float, late: bool) -> Array:
-        """The mean of the velocities at both ends of the step (Heun)."""
+        """The mean of the velocities at both ends of a step that ends above 0 (Heun)."""
         ahead = self.x - velocity * np.float32(now - then)
         there = self._guided(ahead, then, late, corrects=True)
         there = self._steady(there, ahead, velocity)

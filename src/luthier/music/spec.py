@@ -38,6 +38,10 @@ class ModelSpec(BaseModel):
     tile_overlap: int = Field(
         default=64, ge=0, description="of these, frames of context at each border, cut off again"
     )
+    timbre_token: bool = Field(
+        default=False,
+        description="a learned token leads the timbre encoder's input, as in the XL models",
+    )
     max_text_tokens: int = Field(default=256, description="prompt tokens, truncated by the host")
     max_lyric_tokens: int = Field(default=2048, description="lyric tokens, truncated by the host")
     is_turbo: bool = Field(default=False, description="guidance distilled into the weights")

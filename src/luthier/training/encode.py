@@ -23,6 +23,7 @@ from luthier.training.variants import Sound
 _TILE_S, _OVERLAP_S = 30, 2  # a long track is encoded in tiles; what overlaps is thrown away
 # How this module encodes, as far as the result shows it: another manner, another number.
 _MANNER = f"1: float32, tiles of {_TILE_S} s, overlap {_OVERLAP_S} s"
+_WORDS = "2: the tokenizer's special tokens, XL's timbre token"
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Encoder:
     @cached_property
     def identity(self) -> str:
         """What tells the results of this encoder from another's: the model, and the manner."""
-        return f"{self.model.identity} {_MANNER}"
+        return f"{self.model.identity} {_MANNER}; {_WORDS}"
 
     @cached_property
     def vae_identity(self) -> str:

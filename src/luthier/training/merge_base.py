@@ -17,6 +17,7 @@ from luthier.errors import LuthierError, ModelError
 from luthier.files import make_folder, read_json, write_json
 from luthier.music.checkpoints import CLASSES, MANIFEST_NAME, ModelFolder, original_silence
 from luthier.music.original_layout import diffusers_name
+from luthier.music.weight_files import INDEX_SUFFIX, safetensors_files
 from luthier.training.tensor_file import Slot, read_header, type_name
 
 DENOISER = "transformer"
@@ -24,7 +25,6 @@ WEIGHTS_STEM = "diffusion_pytorch_model"
 _NOT_COPIED = (MANIFEST_NAME, "run.json", "README.md")
 # Other copies of the denoiser's weights would be the ones before merging.
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".onnx", ".msgpack", ".h5")
-_INDEX_SUFFIX = ".index.json"
 # Folder and module of what the original keeps in one file; and what it has beside it.
 _CONVERTED = {
     "transformer": ("transformer", "diffusers"),
@@ -34,7 +34,7 @@ _CONVERTED = {
 }
 _BESIDE = {
     "vae": ("*.safetensors", "*.json"),
-    "text_encoder": ("config.json", "generation_config.json", "*.safetensors", f"*{_INDEX_SUFFIX}"),
+    "text_encoder": ("config.json", "generation_config.json", "*.safetensors", f"*{INDEX_SUFFIX}"),
     "tokenizer": ("tok*.json", "special_*.json", "added_tokens.json", "vocab.*", "merges.txt"),
 }  # fmt: skip
 
@@ -78,7 +78,7 @@ def write_index(folder: Path, shards: Sequence[Shard]) -> None:
             "metadata": {"total_size": sum(shard.size for shard in own)},
             "weight_map": {slot.name: shard.name for shard in own for slot in shard.slots},
         }
-        write_json(folder / component / f"{WEIGHTS_STEM}.safetensors{_INDEX_SUFFIX}", index)
+        write_json(folder / component / f"{WEIGHTS_STEM}.safetensors{INDEX_SUFFIX}", index)
 
 
 def rest_of(base: ModelFolder) -> dict[str, Path]:
@@ -95,7 +95,7 @@ def rest_of(base: ModelFolder) -> dict[str, Path]:
         place = path.relative_to(base.folder)
         hidden = any(part.startswith(".") for part in place.parts)
         old = place.parts[0] == DENOISER and (
-            path.suffix in _WEIGHT_SUFFIXES or path.name.endswith(_INDEX_SUFFIX)
+            path.suffix in _WEIGHT_SUFFIXES or path.name.endswith(INDEX_SUFFIX)
         )
         if path.is_file() and not hidden and not old and place.as_posix() not in _NOT_COPIED:
             found[place.as_posix()] = path
@@ -137,17 +137,7 @@ def _tokenizer_class(folder: Path) -> str:
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    """The files of a component: those of its index, else the one, else all that there are."""
-    indices = sorted(folder.glob(f"*.safetensors{_INDEX_SUFFIX}"))
-    one = folder / f"{WEIGHTS_STEM}.safetensors"
-    if indices:
-        # The plain name first: variants ("….fp16.…") come beside it.
-        index = min(indices, key=lambda path: len(path.name))
-        names = read_json(index).get("weight_map", {}).values()
-        return [folder / name for name in sorted(set(names))]
-    if one.is_file():
-        return [one]
-    files = sorted(folder.glob("*.safetensors"))
+    files = safetensors_files(folder)
     if not files:
         raise ModelError(f"{folder} has no weights in safetensors: convert the model first.")
     return files

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from luthier.files import read_json, write_json
 from luthier.music.checkpoints import CLASSES, ModelFolder
 from luthier.music.denoiser import denoise
+from luthier.music.weight_files import safetensors_files
 from luthier.training.lora import CONFIG_NAME, PREFIX, WEIGHTS_NAME, load_adapter
 from luthier.training.merge_adapters import Adapter, native_name
 from luthier.training.tensor_file import Slot, read_header, write_tensors
@@ -160,7 +161,7 @@ def _size(value: Tensor) -> float:
 def _allowed(merged_dir: Path, names: set[str]) -> float:
     return max(
         ALLOWED[record.dtype]
-        for shard in (merged_dir / "transformer").glob("*.safetensors")
+        for shard in safetensors_files(merged_dir / "transformer")
         for name, record in read_header(shard).items()
         if name in names
     )
