@@ -35,6 +35,7 @@ from transformers.utils import logging as transformers_logging
 from luthier.errors import LuthierError, ModelError
 from luthier.files import existing_folder, read_json, sha256_of
 from luthier.music.autoencoder import autoencoder_from
+from luthier.music.diffusers_layout import INDEX_NAME, component_folder
 from luthier.music.oobleck import context_frames, oobleck_from
 from luthier.music.original_layout import component_config, diffusers_name
 from luthier.music.spec import SPEC_NAME, ModelSpec, load_spec
@@ -52,9 +53,8 @@ CLASSES: dict[str, Any] = {
     "audio_detokenizer": AceStepAudioTokenDetokenizer,
     "text_encoder": Qwen3Model,
 }
-_INDEX, _WEIGHTS, _SILENCE = "model_index.json", "model.safetensors", "silence_latent.pt"
+_WEIGHTS, _SILENCE = "model.safetensors", "silence_latent.pt"
 _TEXT_ENCODER = "Qwen3-Embedding-0.6B"
-_FOLDERS = {"diffusers": {"audio_detokenizer": "audio_token_detokenizer"}}
 _SMALL_TASKS = ("text2music", "cover", "repaint")
 # Of ACE-Step 1.5, where a configuration does not say.
 _MIN_FRAMES, _TIMBRE_S, _POOL_WINDOW = 128, 30, 5
@@ -89,7 +89,7 @@ class ModelFolder:
     def part_folder(self, name: str) -> Path:
         """Where a component lies."""
         if self.layout != "original":
-            return self.folder / _FOLDERS.get(self.layout, {}).get(name, name)
+            return self.folder / component_folder(name)
         if name in ("text_encoder", "tokenizer"):
             return self.folder.parent / _TEXT_ENCODER
         return self.folder.parent / "vae" if name == "vae" else self.folder
@@ -161,7 +161,7 @@ def open_model(folder: Path) -> ModelFolder:
     existing_folder(folder, "model folder")
     if (folder / SPEC_NAME).is_file():
         return ModelFolder(folder, "luthier")
-    if (folder / _INDEX).is_file():
+    if (folder / INDEX_NAME).is_file():
         return ModelFolder(folder, "diffusers")
     if _is_original(folder):
         for needed in ("vae", _TEXT_ENCODER):
@@ -179,7 +179,7 @@ def open_model(folder: Path) -> ModelFolder:
         raise ModelError(f"{folder} holds several models: name one of {names} in it.")
     raise ModelError(
         f"{folder} is not a music model: it has neither {SPEC_NAME} (luthier's layout) nor "
-        f"{_INDEX} (diffusers') nor ACE-Step 1.5's config.json with {_WEIGHTS}."
+        f"{INDEX_NAME} (diffusers') nor ACE-Step 1.5's config.json with {_WEIGHTS}."
     )
 
 

@@ -29,6 +29,7 @@ from luthier.files import atomic_folder, read_json, sha256_of, write_json
 from luthier.music.autoencoder import MiniAutoencoder
 from luthier.music.checkpoints import CLASSES, ModelFolder, open_model
 from luthier.music.checkpoints import MANIFEST_NAME as MANIFEST_NAME
+from luthier.music.diffusers_layout import component_folder, write_pipeline_files
 from luthier.music.oobleck import Oobleck
 from luthier.music.spec import ModelSpec, save_spec
 
@@ -85,11 +86,13 @@ def save_model(model: MusicModel, folder: Path, *, dtype: torch.dtype = torch.fl
     """
     with atomic_folder(folder) as temporary:
         for name, module in model.modules().items():
-            _save_component(module, temporary / name, dtype)
+            _save_component(module, temporary / component_folder(name), dtype)
         (temporary / "tokenizer").mkdir()
         model.tokenizer.save(str(temporary / "tokenizer" / "tokenizer.json"))
         save_spec(model.spec, temporary)
-        write_json(temporary / "model_index.json", _model_index(model))
+        write_pipeline_files(
+            temporary, {name: _class_name(module) for name, module in model.modules().items()}
+        )
         write_manifest(temporary)
 
 
@@ -101,21 +104,15 @@ def _save_component(module: Any, folder: Path, dtype: torch.dtype) -> None:
         name = "model.safetensors"
     else:
         module.save_config(folder)
-        if isinstance(module, Oobleck):  # diffusers reads it as its own
-            config = read_json(folder / "config.json")
-            write_json(folder / "config.json", config | {"_class_name": "AutoencoderOobleck"})
+        config = read_json(folder / "config.json")
+        write_json(folder / "config.json", config | {"_class_name": _class_name(module)})
         name = "diffusion_pytorch_model.safetensors"
     save_file(state, folder / name, metadata={"format": "pt"})
 
 
-def _model_index(model: MusicModel) -> dict[str, Any]:
-    index: dict[str, Any] = {"_class_name": "AceStepPipeline"}
-    for name, module in model.modules().items():
-        library = type(module).__module__.split(".")[0]
-        index[name] = [library, type(module).__name__]
-        if isinstance(module, Oobleck):
-            index[name] = ["diffusers", "AutoencoderOobleck"]
-    return index
+def _class_name(module: nn.Module) -> str:
+    """What diffusers calls the class: our Oobleck is its own there."""
+    return "AutoencoderOobleck" if isinstance(module, Oobleck) else type(module).__name__
 
 
 def write_manifest(folder: Path) -> None:

@@ -11,11 +11,11 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from luthier.errors import LuthierError, ModelError
+from luthier.errors import ModelError
 from luthier.files import make_folder, read_json, write_json
 from luthier.music.checkpoints import CLASSES, MANIFEST_NAME, ModelFolder, original_silence
+from luthier.music.diffusers_layout import component_folder, write_pipeline_files
 from luthier.music.original_layout import diffusers_name
 from luthier.music.weight_files import INDEX_SUFFIX, safetensors_files
 from luthier.training.tensor_file import Slot, read_header, type_name
@@ -25,13 +25,8 @@ WEIGHTS_STEM = "diffusion_pytorch_model"
 _NOT_COPIED = (MANIFEST_NAME, "run.json", "README.md")
 # Other copies of the denoiser's weights would be the ones before merging.
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".onnx", ".msgpack", ".h5")
-# Folder and module of what the original keeps in one file; and what it has beside it.
-_CONVERTED = {
-    "transformer": ("transformer", "diffusers"),
-    "condition_encoder": ("condition_encoder", "ace_step"),
-    "audio_tokenizer": ("audio_tokenizer", "ace_step"),
-    "audio_detokenizer": ("audio_token_detokenizer", "ace_step"),
-}
+# What the original keeps in one file; and what it has beside it.
+_SPLIT = ("transformer", "condition_encoder", "audio_tokenizer", "audio_detokenizer")
 _BESIDE = {
     "vae": ("*.safetensors", "*.json"),
     "text_encoder": ("config.json", "generation_config.json", "*.safetensors", f"*{INDEX_SUFFIX}"),
@@ -109,31 +104,18 @@ def write_rest(base: ModelFolder, folder: Path) -> None:
         shutil.copyfile(path, folder / place)
     if base.layout != "original":
         return
-    from diffusers import FlowMatchEulerDiscreteScheduler, __version__
+    from diffusers import __version__
 
-    index: dict[str, Any] = {"_class_name": "AceStepPipeline", "_diffusers_version": __version__}
-    for name, (place, library) in _CONVERTED.items():
-        kind = CLASSES[name].__name__
-        index[place] = [library, kind]
+    classes = {"text_encoder": "Qwen3Model"}
+    for name in _SPLIT:
+        kind, place = CLASSES[name].__name__, component_folder(name)
+        classes[name] = kind
         config = {"_class_name": kind, "_diffusers_version": __version__} | base.config(name)
         make_folder(folder / place)
         write_json(folder / place / "config.json", config)
     vae = {"_class_name": "AutoencoderOobleck"} | read_json(folder / "vae" / "config.json")
     write_json(folder / "vae" / "config.json", vae)
-    scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=1, shift=1.0)
-    scheduler.save_pretrained(folder / "scheduler")
-    index["vae"] = ["diffusers", vae["_class_name"]]
-    index["scheduler"] = ["diffusers", type(scheduler).__name__]
-    index["text_encoder"] = ["transformers", "Qwen3Model"]
-    index["tokenizer"] = ["transformers", _tokenizer_class(folder / "tokenizer")]
-    write_json(folder / "model_index.json", index)
-
-
-def _tokenizer_class(folder: Path) -> str:
-    try:
-        return str(read_json(folder / "tokenizer_config.json")["tokenizer_class"])
-    except (LuthierError, KeyError, TypeError):
-        return "PreTrainedTokenizerFast"
+    write_pipeline_files(folder, classes | {"vae": vae["_class_name"]})
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -145,7 +127,7 @@ def _weight_files(folder: Path) -> list[Path]:
 
 def _converted(base: ModelFolder) -> Iterator[Shard]:
     """The original's tensors, sorted into components; as many shards of each as it has files."""
-    parts: dict[str, list[list[Slot]]] = {name: [] for name in _CONVERTED}
+    parts: dict[str, list[list[Slot]]] = {name: [] for name in _SPLIT}
     seen: dict[str, Path] = {}
     for path in _weight_files(base.folder):
         slots: dict[str, list[Slot]] = {}
@@ -167,7 +149,7 @@ def _converted(base: ModelFolder) -> Iterator[Shard]:
         for number, own in enumerate(files, start=1):
             several = f"-{number:05d}-of-{len(files):05d}" if len(files) > 1 else ""
             name = f"{WEIGHTS_STEM}{several}.safetensors"
-            yield Shard(_CONVERTED[component][0], name, tuple(own))
+            yield Shard(component_folder(component), name, tuple(own))
 
 
 def with_dtype(shard: Shard, dtypes: Mapping[str, str]) -> Shard:
