@@ -76,6 +76,18 @@ def test_a_splice_keeps_the_source_exactly_and_its_level() -> None:
         assert np.array_equal(quiet[:, 100:200], 0.1 * made[:, 100:200])
 
 
+def test_a_constant_part_is_no_music() -> None:
+    rate = 24_000
+    music = 0.1 * noise(rate)
+    sound = Sound(in_blocks(music + 0.4, 5_000), rate, rate, Ending(peak_db=-1)).read()
+    assert np.abs(sound.mean(axis=1)).max() < 1e-4
+    assert np.abs(sound).max() == pytest.approx(10 ** (-1 / 20), rel=1e-6)
+    spectrum = np.abs(np.fft.rfft(sound)) ** 2  # a bin is a hertz
+    assert spectrum[:, :20].sum() / spectrum.sum() < 1e-6
+    with pytest.raises(ModelError, match="silence"):
+        Sound(in_blocks(np.full((2, rate), 0.4, np.float32)), rate, rate)
+
+
 def test_a_full_disk_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     class Full:
         def write(self, data: bytes) -> int:

@@ -11,6 +11,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from luthier.audio.highpass import high_passed
 from luthier.errors import ModelError, StorageError
 from luthier.music.conditioning import Window, soft_windows
 
@@ -51,6 +52,7 @@ class Ending:
 class Sound:
     """A piece of sound (2, n) that can be read in blocks, as often as wanted.
 
+    What lies below 25 Hz, a constant part above all, is taken out of what was decoded.
     What is spliced into a source keeps the source's level: it is made quieter only where it would
     exceed the wanted peak and the source's own. Anything else is brought to the wanted peak.
 
@@ -107,8 +109,18 @@ class Sound:
         return sound
 
     def _keep(self, blocks: Iterable[Array]) -> float:
-        """Store the blocks; return the peak of what is new in them."""
-        peak, start = 0.0, 0
+        """Filter and store the blocks; return the peak of what is new in them, 0 for silence."""
+        decoded = _Peak(self._splice)
+        peak = _Peak(self._splice)
+        for block in high_passed(decoded.through(self._whole(blocks)), self.sample_rate):
+            peak.note(block)
+            self._store(block)
+        # What a filter carries into silence from beside it is no music either.
+        return peak.value if decoded.value > _SILENT else 0.0
+
+    def _whole(self, blocks: Iterable[Array]) -> Iterator[Array]:
+        """The blocks up to the piece's end; `ModelError` where a value is no number."""
+        start = 0
         for whole in blocks:
             block = whole[:, : self.samples - start]
             if block.shape[1] == 0:
@@ -119,12 +131,8 @@ class Sound:
                     "their precision is too low for this request. Export again with a higher "
                     "precision."
                 )
-            part = slice(start, start + block.shape[1])
-            new = block if self._splice is None else block[:, self._splice.weights(part) > 0]
-            peak = max(peak, float(np.max(np.abs(new), initial=0)))
-            self._store(block)
-            start = part.stop
-        return peak
+            yield block
+            start += block.shape[1]
 
     def _store(self, block: Array) -> None:
         try:
@@ -160,3 +168,22 @@ class Sound:
         rise = np.minimum(places / max(fade_in, 1), 1) if fade_in else np.float32(1)
         fall = np.minimum((self.samples - places) / max(fade_out, 1), 1)
         return block * (rise * (fall if fade_out else np.float32(1))).astype(np.float32)
+
+
+class _Peak:
+    """The largest value of what is new in blocks that follow each other."""
+
+    def __init__(self, splice: Splice | None) -> None:
+        self.value = 0.0
+        self._splice, self._start = splice, 0
+
+    def note(self, block: Array) -> None:
+        part = slice(self._start, self._start + block.shape[1])
+        new = block if self._splice is None else block[:, self._splice.weights(part) > 0]
+        self.value = max(self.value, float(np.max(np.abs(new), initial=0)))
+        self._start = part.stop
+
+    def through(self, blocks: Iterable[Array]) -> Iterator[Array]:
+        for block in blocks:
+            self.note(block)
+            yield block
