@@ -2,11 +2,14 @@
 
     python benchmarks/curate_speed.py --music /usr/share/games/wesnoth/1.16/data/core/music
 
-Both sides work on the same pieces of 60 s, turn by turn: ffmpeg decodes, converts to 48 kHz and
-finds the peak, then decodes again, applies the gain and encodes MP3 at 320 kbit/s; luthier does
-that with every measure on except tempo and key. ffmpeg-normalize (peak mode) joins where it is
-installed. Wall-clock time says how long one waits, processor time is the fair measure where other
-work shares the machine.
+What a user waits for: `luthier curate` with its defaults, tempo and key included, over a folder of
+the longest tracks as they are, against a loop with ffmpeg over the same files, two at a time, in
+turns. ffmpeg decodes, converts to 48 kHz and finds the peak, then decodes again, applies the gain
+and encodes MP3 at 320 kbit/s.
+
+Then one piece of 60 s at a time, with every measure on except tempo and key, which ffmpeg does not
+have either; ffmpeg-normalize (peak mode) joins where it is installed. Wall-clock time says how long
+one waits, processor time is the fair measure where other work shares the machine.
 """
 
 from __future__ import annotations
@@ -17,10 +20,12 @@ import re
 import resource
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -137,6 +142,39 @@ def _against(rows: list[dict[str, Times]], other: str) -> dict[str, float]:
     return found
 
 
+def _defaults(music: Path, folder: Path, count: int, rounds: int) -> dict[str, Any]:
+    """`luthier curate` as it comes over `count` long tracks, against ffmpeg two files at a time."""
+    chosen = sorted(music.glob("*.ogg"), key=lambda path: path.stat().st_size)[-count:]
+    source = folder / "long"
+    source.mkdir()
+    for path in chosen:
+        shutil.copy(path, source / path.name)
+
+    def curated(out: Path) -> None:
+        command = [sys.executable, "-m", "luthier", "curate", str(source), "--out", str(out)]
+        subprocess.run([*command, "--quiet"], check=True)
+
+    def looped(out: Path) -> None:
+        out.mkdir()
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda p: ffmpeg(p, out / f"{p.stem}.mp3"), sorted(source.iterdir())))
+
+    tools: dict[str, Callable[[Path], None]] = {"luthier": curated, "ffmpeg": looped}
+    walls: dict[str, list[float]] = {name: [] for name in tools}
+    for turn in range(rounds):
+        for name in sorted(tools, reverse=bool(turn % 2)):
+            out = folder / f"{name}-{turn}"
+            walls[name].append(round(_timed(partial(tools[name], out))["wall_s"], 2))
+            shutil.rmtree(out)
+    ratios = [b / a for a, b in zip(walls["luthier"], walls["ffmpeg"], strict=True)]
+    return {
+        "tracks": len(chosen),
+        "megabytes": round(sum(path.stat().st_size for path in chosen) / 1e6, 1),
+        "wall_s": walls,
+        "throughput_ratio": round(median(ratios), 3),
+    }
+
+
 def _two_workers(pieces: list[Path], folder: Path) -> dict[str, float]:
     """All pieces by one worker and by two, each in processes that have started."""
     walls = {}
@@ -205,17 +243,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--music", type=Path, required=True, help="folder of .ogg tracks")
     parser.add_argument("--count", type=int, default=60, help="pieces of 60 s")
+    parser.add_argument("--tracks", type=int, default=8, help="long ones, with the defaults")
+    parser.add_argument("--rounds", type=int, default=4, help="of those")
     parser.add_argument("--repeats", type=int, default=3, help="for the cost of each measure")
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
+        defaults = _defaults(args.music, folder, args.tracks, args.rounds)
+        print(defaults)
         pieces = _pieces(args.music, folder, args.count)
         if not pieces:
             raise SystemExit(f"{args.music} has no .ogg tracks of more than {PIECE_S} s.")
         rows = _paired(pieces, folder)
         tools = [name for name in rows[0] if name != "luthier"]
         value = {
+            "defaults": defaults,
             "pieces": len(pieces),
             "piece_s": PIECE_S,
             "against": {name: _against(rows, name) for name in tools},

@@ -1,12 +1,13 @@
 """The processes of the paired training measurement: make the material, two trainers, a judge.
 
     python benchmarks/training_peer.py make FOLDER
-    python benchmarks/training_peer.py luthier|plain FOLDER OUT STEPS
+    python benchmarks/training_peer.py luthier|cached|plain FOLDER OUT STEPS
     python benchmarks/training_peer.py judge FOLDER ADAPTER…
 
 Each prints a JSON object. The model has all components of ACE-Step 1.5 turbo in about its
-proportions, random weights and a fiftieth of its size; the plain loop is what users of diffusers
-and peft write: load the pipeline, wrap the denoiser, encode audio and prompts in every step.
+proportions, random weights and a fiftieth of its size. The peer is a loop of diffusers and peft: it
+loads the pipeline, wraps the denoiser, and encodes audio and prompts: "cached" once before its
+steps, and lets go of the encoders then, as the trainers do that people use; "plain" in every step.
 """
 
 from __future__ import annotations
@@ -142,15 +143,54 @@ def luthier(folder: Path, out: Path, steps: int) -> dict[str, Any]:
     return _told(seconds, whole, steps)
 
 
+def cached(folder: Path, out: Path, steps: int) -> dict[str, Any]:
+    """The loop of diffusers and peft with features that are encoded once: the strong peer."""
+    return _peer(folder, out, steps, caches=True)
+
+
 def plain(folder: Path, out: Path, steps: int) -> dict[str, Any]:
-    """The loop as it is usually written, with diffusers and peft alone."""
+    """The loop as first drafts have it: audio and prompts are encoded in every step."""
+    return _peer(folder, out, steps, caches=False)
+
+
+def _features(pipeline: Any, rows: list[dict[str, Any]]) -> tuple[Any, Any]:
+    """Latents (B, T, C) and condition states (B, L, D) of tracks."""
+    import numpy as np
+    import torch
+
+    from luthier.audio.decode import read_audio
+
+    audio = np.stack([read_audio(Path(row["filename"]))[0] for row in rows])
+    timbre = pipeline.condition_encoder.silence_latent[:, :750].expand(len(rows), -1, -1)
+    with torch.no_grad():
+        latents = pipeline.vae.encode(torch.from_numpy(audio)).latent_dist.mode()
+        text, text_mask, lyrics, lyrics_mask = pipeline.encode_prompt(
+            [row["caption"] for row in rows],
+            ["[Instrumental]"] * len(rows),
+            torch.device("cpu"),
+            audio_duration=SECONDS,
+            bpm=120,
+            keyscale="A minor",
+            timesignature="4",
+        )
+        states, _ = pipeline.condition_encoder(
+            text_hidden_states=text,
+            text_attention_mask=text_mask,
+            lyric_hidden_states=lyrics,
+            lyric_attention_mask=lyrics_mask,
+            refer_audio_acoustic_hidden_states_packed=timbre,
+            refer_audio_order_mask=torch.arange(len(rows)),
+        )
+    return latents.transpose(1, 2), states
+
+
+def _peer(folder: Path, out: Path, steps: int, *, caches: bool) -> dict[str, Any]:
     started = time.perf_counter()
     import numpy as np
     import torch
     from diffusers import AceStepPipeline
     from peft import LoraConfig, get_peft_model
 
-    from luthier.audio.decode import read_audio
     from luthier.dataset.build import load_rows
     from luthier.music.schedule import step_times
 
@@ -158,44 +198,32 @@ def plain(folder: Path, out: Path, steps: int) -> dict[str, Any]:
     pipeline = AceStepPipeline.from_pretrained(folder / "model")
     for name in ("vae", "text_encoder", "condition_encoder"):
         getattr(pipeline, name).requires_grad_(False)
+    rows = load_rows(folder / "set", "train")
+    whole_silence = pipeline.condition_encoder.silence_latent
+    kept: list[tuple[Any, Any]] = []
+    if caches:
+        kept = [_features(pipeline, [row]) for row in rows]
+        for name in ("vae", "text_encoder", "condition_encoder", "audio_tokenizer"):
+            setattr(pipeline, name, None)
+        pipeline.audio_token_detokenizer = None
     targets = ["to_q", "to_k", "to_v", "to_out.0"]
     lora = LoraConfig(r=RANK, lora_alpha=ALPHA, use_rslora=True, target_modules=targets)
     model = get_peft_model(pipeline.transformer, lora)
     weights = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=LEARNING_RATE, weight_decay=0.01)
     times = torch.from_numpy(step_times(8, 3.0, is_turbo=True)).float()
-    rows = load_rows(folder / "set", "train")
-    timbre = pipeline.condition_encoder.silence_latent[:, :750].expand(BATCH, -1, -1)
     order: list[int] = []
     seconds = []
     for _ in range(steps):
         begun = time.perf_counter()
         while len(order) < BATCH:
             order += np.random.permutation(len(rows)).tolist()
-        batch, order = [rows[i] for i in order[:BATCH]], order[BATCH:]
-        audio = np.stack([read_audio(Path(row["filename"]))[0] for row in batch])
-        with torch.no_grad():
-            latents = pipeline.vae.encode(torch.from_numpy(audio)).latent_dist.mode()
-            latents = latents.transpose(1, 2)
-            text, text_mask, lyrics, lyrics_mask = pipeline.encode_prompt(
-                [row["caption"] for row in batch],
-                ["[Instrumental]"] * BATCH,
-                torch.device("cpu"),
-                audio_duration=SECONDS,
-                bpm=120,
-                keyscale="A minor",
-                timesignature="4",
-            )
-            states, _ = pipeline.condition_encoder(
-                text_hidden_states=text,
-                text_attention_mask=text_mask,
-                lyric_hidden_states=lyrics,
-                lyric_attention_mask=lyrics_mask,
-                refer_audio_acoustic_hidden_states_packed=timbre,
-                refer_audio_order_mask=torch.arange(BATCH),
-            )
-        frames = latents.shape[1]
-        silence = pipeline.condition_encoder.silence_latent[:, :frames].expand(BATCH, -1, -1)
+        batch, order = order[:BATCH], order[BATCH:]
+        if caches:  # captions are equally long here, so that nothing has to be padded
+            latents, states = (torch.cat([kept[i][k] for i in batch]) for k in (0, 1))
+        else:
+            latents, states = _features(pipeline, [rows[i] for i in batch])
+        silence = whole_silence[:, : latents.shape[1]].expand(BATCH, -1, -1)
         context = torch.cat([silence, torch.ones_like(silence)], dim=-1)
         t = times[torch.randint(len(times), (BATCH,))]
         noise = torch.randn_like(latents)
@@ -264,7 +292,7 @@ def main() -> None:
     elif stage == "judge":
         told = judge(Path(folder), *map(Path, rest))
     else:
-        trainer = {"luthier": luthier, "plain": plain}[stage]
+        trainer = {"luthier": luthier, "cached": cached, "plain": plain}[stage]
         told = trainer(Path(folder), Path(rest[0]), int(rest[1]))
     print(json.dumps(told))
 

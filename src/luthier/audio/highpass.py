@@ -31,8 +31,7 @@ def high_passed(blocks: Iterable[Array], sample_rate: int) -> Iterator[Array]:
         blocks: one after another.
         sample_rate: Hz.
     """
-    kernel = _kernel(sample_rate)
-    half = len(kernel) // 2
+    half = round(_LENGTH_S * sample_rate / 2)
     held: Array | None = None
     is_first = True
     for block in blocks:
@@ -41,31 +40,30 @@ def high_passed(blocks: Iterable[Array], sample_rate: int) -> Iterator[Array]:
             held = np.concatenate([held[:, half:0:-1], held], axis=1)
             is_first = False
         while not is_first and held.shape[1] >= (_HOPS + 2) * half:
-            part = held[:, : (_HOPS + 2) * half]
-            yield _without_low(part, kernel)
+            yield _without_low(held[:, : (_HOPS + 2) * half], sample_rate)
             held = held[:, _HOPS * half :]
     if held is None or held.shape[1] == 0:
         return
     before = half if is_first else 0
-    yield _without_low(np.pad(held, ((0, 0), (before, half)), mode="reflect"), kernel)
+    yield _without_low(np.pad(held, ((0, 0), (before, half)), mode="reflect"), sample_rate)
 
 
-def _without_low(part: Array, kernel: NDArray[np.float64]) -> Array:
+def _without_low(part: Array, sample_rate: int) -> Array:
     """The middle of `part`, which has half a filter more on both sides."""
-    half, size = len(kernel) // 2, part.shape[1]
+    half, size = round(_LENGTH_S * sample_rate / 2), part.shape[1]
     length = 1 << (size - 1).bit_length()
-    spectrum = np.fft.rfft(part, length) * np.fft.rfft(kernel, length)
+    spectrum = np.fft.rfft(part, length) * _low_pass(sample_rate, length)
     # The first 2·half values are circular; what follows is the low part of the middle.
     low = np.fft.irfft(spectrum, length)[:, 2 * half : size]
-    high: Array = (part[:, half : size - half] - low).astype(np.float32)
+    high: Array = part[:, half : size - half] - low
     return high
 
 
-@lru_cache(maxsize=4)
-def _kernel(sample_rate: int) -> NDArray[np.float64]:
-    """The low-pass filter that is subtracted, an odd number of taps whose sum is 1."""
+@lru_cache(maxsize=8)
+def _low_pass(sample_rate: int, length: int) -> NDArray[np.complex64]:
+    """The spectrum of the filter that is subtracted; its odd number of taps adds up to 1."""
     half = round(_LENGTH_S * sample_rate / 2)
     places = np.arange(-half, half + 1) / sample_rate
     taps = np.sinc(2 * CUTOFF_HZ * places) * np.blackman(2 * half + 1)
-    kernel: NDArray[np.float64] = taps / taps.sum()
-    return kernel
+    spectrum: NDArray[np.complex64] = np.fft.rfft(taps / taps.sum(), length).astype(np.complex64)
+    return spectrum
