@@ -7,7 +7,6 @@ in from a job and never overwrite what a person changed meanwhile.
 from __future__ import annotations
 
 import logging
-import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ LABEL = "dataset_label"
 WORKING_NAME = "working.json"
 # In a task's folder: what its command reads, and what it writes.
 ASKED_NAME, ANSWER_NAME = "asked.json", "answer.json"
+_FILES = (ASKED_NAME, ANSWER_NAME, ".*.tmp.json", ".metadata.lock")
 _NOTHING = object()
 
 Sample = Mapping[str, Any]
@@ -129,8 +129,7 @@ class Datasets:
     def prepare(self, task: str, content: Mapping[str, Any]) -> None:
         """Make a task's folder, which replaces those of its kind before it."""
         kind = task.partition("-")[0]  # what follows is a number of its own
-        for old in self.folder.glob(f"{kind}-*"):
-            shutil.rmtree(old, ignore_errors=True)
+        self._jobs.inventory.replace("dataset", task, kind, _FILES)
         write_json(self.place(task) / ASKED_NAME, dict(content))
 
     def _keep(self, new: WorkingSet) -> WorkingSet:
