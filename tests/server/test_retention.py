@@ -18,8 +18,10 @@ from luthier.errors import RequestError
 from luthier.server import cleaning
 from luthier.server.cleaning import Cleaner, Places
 from luthier.server.clock import Uptime
+from luthier.server.datasets import Datasets
 from luthier.server.home import check_home, keep_journal
 from luthier.server.inventory import Inventory
+from luthier.server.jobs import Jobs
 from luthier.server.leases import Leases
 from luthier.server.queue import Queue
 from luthier.server.store import Store
@@ -260,6 +262,38 @@ def test_results_that_lie_behind_a_link_from_the_start_expire_there(
     home.cleaner.clean()
     assert not folder.exists()
     assert [p.name for p in disk.iterdir()] == ["of another"]
+
+
+def test_a_job_goes_without_what_others_put_into_its_folder(home: Home) -> None:
+    jobs = Jobs(home.queue.store)
+    ids = []
+    for _ in range(2):
+        job = jobs.add("train", {}, [])
+        jobs.stop(job.id)
+        folder = home.places.home / "jobs" / job.id
+        folder.mkdir(parents=True)
+        for name in ("log.txt", "exit.json", ".result.12345678.tmp.json"):
+            (folder / name).write_bytes(b"x")
+        ids.append(job.id)
+    first, second = (home.places.home / "jobs" / identity for identity in ids)
+    (first / "thesis.txt").write_bytes(b"mine")
+    for identity in ids:
+        jobs.delete(identity)
+    assert files(first) == {"thesis.txt"}
+    assert not second.exists()
+
+
+def test_a_labelling_replaces_only_the_one_before_it(home: Home) -> None:
+    folder = home.places.home / "dataset"
+    names = others(home)
+    datasets = Datasets(folder, Jobs(home.queue.store))
+    for task in ("dataset_label-1", "dataset_prepare-1", "dataset_label-2"):
+        datasets.prepare(task, {"samples": []})
+        (folder / task / "answer.json").write_bytes(b"x")
+    assert {p.name for p in folder.iterdir()} == {
+        *("dataset_label-mine", "dataset_prepare-1", "dataset_label-2")
+    }
+    assert names <= files(home.places.home)
 
 
 def test_a_folder_that_cannot_be_removed_is_tried_again(

@@ -114,10 +114,12 @@ class Cleaner:
 
     def _waits(self, connection: sqlite3.Connection, count: int, now: float) -> bool:
         """Whether so many are too many to go without a warning that somebody can act on."""
-        ended = connection.execute(
-            "SELECT COUNT(*) FROM tasks WHERE state NOT IN ('queued', 'running')"
-        ).fetchone()[0]
-        if count <= _MANY or 2 * count <= ended:
+        ended = 0
+        if count > _MANY:
+            ended = connection.execute(
+                "SELECT COUNT(*) FROM tasks WHERE state NOT IN ('queued', 'running')"
+            ).fetchone()[0]
+        if 2 * count <= ended or not ended:
             self._waits_since = None
             return False
         if self._waits_since is None:
