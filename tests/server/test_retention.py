@@ -230,6 +230,15 @@ def test_uploads_stay_while_their_task_may_be_tried_again(home: Home) -> None:
     assert not upload.exists()
 
 
+def test_what_a_server_was_killed_before_removing_goes_with_the_next(home: Home) -> None:
+    folder = home.result()
+    home.queue.delete(folder.parent.name)  # and no more
+    home.restart()
+    assert folder.exists()
+    home.cleaner.clean()
+    assert not folder.parent.exists()
+
+
 @pytest.mark.parametrize("where", ["results", "task", "attempt", "file"])
 def test_nothing_is_removed_through_a_link(home: Home, tmp_path: Path, where: str) -> None:
     folder = home.result()
@@ -272,7 +281,7 @@ def test_a_job_goes_without_what_others_put_into_its_folder(home: Home) -> None:
         jobs.stop(job.id)
         folder = home.places.home / "jobs" / job.id
         folder.mkdir(parents=True)
-        for name in ("log.txt", "exit.json", ".result.12345678.tmp.json"):
+        for name in ("log.txt", "exit.json", ".exit.12345678.tmp.json"):
             (folder / name).write_bytes(b"x")
         ids.append(job.id)
     first, second = (home.places.home / "jobs" / identity for identity in ids)

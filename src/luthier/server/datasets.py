@@ -15,6 +15,7 @@ from typing import Any
 
 from luthier.errors import LuthierError, RequestError
 from luthier.files import read_json, write_json
+from luthier.server.folders import written
 from luthier.server.jobs import ALIVE, Job, Jobs
 from luthier.server.refusals import NotFoundError
 
@@ -23,7 +24,7 @@ LABEL = "dataset_label"
 WORKING_NAME = "working.json"
 # In a task's folder: what its command reads, and what it writes.
 ASKED_NAME, ANSWER_NAME = "asked.json", "answer.json"
-_FILES = (ASKED_NAME, ANSWER_NAME, ".*.tmp.json", ".metadata.lock")
+_FILES = (*written(ASKED_NAME, ANSWER_NAME), ".metadata.lock")
 _NOTHING = object()
 
 Sample = Mapping[str, Any]

@@ -32,6 +32,11 @@ _PUT = (
 )
 
 
+def written(*names: str) -> tuple[str, ...]:
+    """Patterns of JSON files that are written whole, and of what a kill leaves of them."""
+    return (*names, *(f".{Path(name).stem}.????????.tmp.json" for name in names))
+
+
 def root_of(home: Path, place: Place) -> str:
     """Where a place of the home really lies, if it is a link; "" when it is a plain folder.
 

@@ -118,6 +118,8 @@ class Inventory:
             return True
         try:
             left = _remove(path, folder)
+        except FileNotFoundError:  # another process removes it as well
+            return True
         except OSError as error:
             self._tell(str(path), f"not removed: {error.strerror}")
             return False

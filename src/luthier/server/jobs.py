@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from luthier.server.folders import note
+from luthier.server.folders import note, written
 from luthier.server.inventory import Inventory
 from luthier.server.job_process import Process
 from luthier.server.refusals import ConflictError, NotFoundError, QueueFullError
@@ -20,8 +20,8 @@ JobState = Literal["queued", "running", "succeeded", "failed", "stopped", "inter
 JOB_STATES: tuple[JobState, ...] = get_args(JobState)
 ALIVE = ("queued", "running")
 _MOST_WAITING = 50
-# What a job's folder holds: see `job_runner`. Patterns of `fnmatch`.
-_FILES = ("exit.json", "process.json", "settings.json", "log.txt", "result.json", ".*.tmp.json")
+# What a job's folder holds: see `job_runner`.
+_FILES = (*written("exit.json", "process.json", "settings.json"), "log.txt", "result.json")
 _MOST_KEPT = 500
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
