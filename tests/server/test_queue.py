@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from luthier.errors import StorageError
-from luthier.server.cleaning import Cleaner, Places
 from luthier.server.leases import Leases
 from luthier.server.queue import Queue
 from luthier.server.refusals import ConflictError, NotFoundError, QueueFullError, ReusedKeyError
@@ -199,41 +198,6 @@ def test_a_database_of_a_newer_luthier_is_left_alone(queue: Queue) -> None:
         connection.execute("PRAGMA user_version = 99")
     with pytest.raises(StorageError, match="newer"):
         Queue(queue.store.path)
-
-
-def test_old_and_large_results_go_first_in_first_out(tmp_path: Path) -> None:
-    places = Places(tmp_path)
-    queue = Queue(places.database)
-    leases = Leases(queue)
-    ids = []
-    for _ in range(3):
-        ids.append(queue.submit({}).task.id)
-        task = leases.claim("w")
-        assert task is not None
-        (places.results / task.id).mkdir(parents=True)
-        leases.finish(task, {}, size_bytes=100)
-    Cleaner(queue, places, keep_s=3600, keep_bytes=250).clean()
-    assert set(queue.find(ids)) == set(ids[1:])
-    assert {path.name for path in places.results.iterdir()} == set(ids[1:])
-    waiting = queue.submit({}).task.id
-    Cleaner(queue, places, keep_s=3600, keep_bytes=250).clean(now=time.time() + 4000)
-    assert set(queue.find([*ids, waiting])) == {waiting}
-
-
-def test_files_of_no_task_go_and_those_of_a_task_stay(tmp_path: Path) -> None:
-    places = Places(tmp_path)
-    queue = Queue(places.database)
-    identity = queue.submit({}, uploads="mine").task.id
-    for folder in (places.uploads / "mine", places.uploads / "nobody's"):
-        folder.mkdir(parents=True)
-    for folder in (places.results / identity, places.results / "x"):
-        folder.mkdir(parents=True)
-    cleaner = Cleaner(queue, places, keep_s=1e9, keep_bytes=10**9)
-    cleaner.clean()
-    assert len(list(places.uploads.iterdir())) == 2  # they may just be coming in
-    cleaner.clean(now=time.time() + 4000)
-    assert [path.name for path in places.uploads.iterdir()] == ["mine"]
-    assert [path.name for path in places.results.iterdir()] == [identity]
 
 
 ACTIONS = st.lists(

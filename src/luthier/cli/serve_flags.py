@@ -70,8 +70,10 @@ def add_playing_flags(parser: argparse.ArgumentParser) -> None:
     )
     add("--memory-limit", metavar="SIZE", help="of a worker's open graphs, e.g. 4G")
     add("--queue-limit", type=int, metavar="N", help="how many tasks may wait (default 200)")
-    add("--keep-days", type=float, default=7.0, metavar="N", help="ended tasks stay (default 7)")
-    add("--keep-size", default="20G", metavar="SIZE", help="of all results (default 20G)")
+    add("--keep-days", type=float, default=7.0, metavar="N", help="ended tasks stay, in time in "
+        "which the machine runs (default 7)")  # fmt: skip
+    add("--keep-size", default="20G", metavar="SIZE", help="of all results; the oldest go first "
+        "(default 20G)")  # fmt: skip
     add("--log-prompts", action="store_true", help="write prompts and lyrics to the log")
 
 

@@ -76,10 +76,10 @@ class RemoteTask:
 
     @property
     def seconds(self) -> float | None:
-        """How long the last attempt took."""
+        """How long the last attempt took, by the server's calendar; 0 where that was set back."""
         if self.started is None or self.ended is None:
             return None
-        return self.ended - self.started
+        return max(0.0, self.ended - self.started)
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,12 @@ def create_app(config: ServerConfig) -> FastAPI:
     service = Service(config)
     background = background_of(service)
     cleaner = Cleaner(
-        service.queue, service.places, keep_s=config.keep_s, keep_bytes=config.keep_bytes
+        service.queue,
+        service.places,
+        keep_s=config.keep_s,
+        keep_bytes=config.keep_bytes,
+        inventory=service.inventory,
+        uptime=service.uptime,
     )
 
     @asynccontextmanager

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from luthier.files import make_folder
 from luthier.server.refusals import AuthError, WrongKeyError
 
-_SECRET_BYTES = 32
+SECRET_BYTES = 32
 
 
 class Keys:
@@ -131,11 +131,11 @@ def _secret(path: Path) -> bytes:
     try:
         # Exclusive, and private from its first moment.
         with open(path, "xb", opener=_private) as file:
-            file.write(secrets.token_bytes(_SECRET_BYTES))
+            file.write(secrets.token_bytes(SECRET_BYTES))
     except FileExistsError:
         pass
     found = path.read_bytes()
-    if len(found) != _SECRET_BYTES:  # cut off by a crash: old links end, nothing else
+    if len(found) != SECRET_BYTES:  # cut off by a crash: old links end, nothing else
         path.unlink()
         return _secret(path)
     return found

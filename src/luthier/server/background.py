@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from luthier.server.home import WEBHOOKS_NAME
 from luthier.server.service import Service
 
 
@@ -38,5 +39,5 @@ def _webhook_sender(service: Service) -> Background:
     def describe(task_id: str) -> dict[str, Any]:
         return service.answers.task(service.queue.get(task_id))
 
-    signer = Signer(service.places.home / "webhooks.secret")
+    signer = Signer(service.places.home / WEBHOOKS_NAME)
     return WebhookSender(service.webhooks, service.webhook_hosts, signer, describe)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -18,6 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from luthier.server.auth import Keys, missing_key
+from luthier.server.inventory import Inventory
 from luthier.server.multipart import Intake, Limits
 from luthier.server.refusals import Refusal, TooLargeError, WrongTypeError
 from luthier.server.strict_json import strict_json
@@ -47,7 +47,7 @@ class Body:
 
 @asynccontextmanager
 async def received(
-    request: Request, keys: Keys, limits: Limits, uploads: Path, *, optional: bool = False
+    request: Request, keys: Keys, limits: Limits, inventory: Inventory, *, optional: bool = False
 ) -> AsyncIterator[Body]:
     """Read a body whose sender has a key in the header, or in its field `ai_token`.
 
@@ -72,7 +72,8 @@ async def received(
                 if not keys.check_token(fields.get("ai_token")) and not is_known:
                     raise missing_key()
 
-            intake = Intake(options.get(b"boundary", b""), uploads, limits, before_file)
+            boundary = options.get(b"boundary", b"")
+            intake = Intake(boundary, inventory.new_upload, limits, before_file)
             fields = intake.fields
 
             async def feed(chunk: bytes) -> None:
@@ -100,7 +101,8 @@ async def received(
     finally:
         if intake is not None and not (body and body.keep):
             intake.close()
-            await run_in_threadpool(shutil.rmtree, intake.folder, ignore_errors=True)
+            if intake.folder is not None:
+                await run_in_threadpool(inventory.drop_upload, intake.folder)
 
 
 async def _each_chunk(

@@ -16,7 +16,6 @@ from luthier.server.tasks import Task
 
 _LOOK_S = 0.2  # without news: of a worker elsewhere, or of what this process did itself
 _COST = 10  # looking takes at most one part in so many of the time
-_OVERLAP_S = 2.0  # a change may be committed after one that was made later
 _CHECK_S = 15.0
 
 
@@ -45,7 +44,7 @@ class Changes:
         try:
             task = await run_in_threadpool(self._queue.get, identity)
             if self._lookout is None or self._lookout.done():
-                self._lookout = asyncio.create_task(self._look(task.changed))
+                self._lookout = asyncio.create_task(self._look(task.change))
             yield task
             while not task.has_ended:
                 try:
@@ -65,16 +64,16 @@ class Changes:
             if not self._followers[identity]:
                 del self._followers[identity]
 
-    async def _look(self, moment: float) -> None:
+    async def _look(self, change: int) -> None:
         while self._followers:
             self._news.clear()
             began = time.monotonic()
             with suppress(StorageError):  # the next look may succeed
                 tasks = await run_in_threadpool(
-                    self._queue.changed_since, moment - _OVERLAP_S, list(self._followers)
+                    self._queue.changed_after, change, list(self._followers)
                 )
                 for task in tasks:
-                    moment = max(moment, task.changed)
+                    change = task.change
                     for mail in self._followers.get(task.id, ()):
                         mail.put_nowait(task)
             took = time.monotonic() - began

@@ -6,11 +6,11 @@ import base64
 import binascii
 import hashlib
 import re
-import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from luthier.files import make_folder, write_bytes
+from luthier.files import write_bytes
 from luthier.server.body import Body
 from luthier.server.multipart import Limits
 from luthier.server.options import MEDIA_TYPES
@@ -57,8 +57,10 @@ def _look_sung(text: str) -> bool:
     return len(lines) >= _FEW_LINES and sum(map(len, lines)) / len(lines) < _SHORT_LINE
 
 
-def task_of(asked: ChatAsked, uploads: Path, limits: Limits, *, has_planner: bool) -> Body:
-    """The body of a task; recordings in the message are written to a folder in `uploads`.
+def task_of(
+    asked: ChatAsked, new_folder: Callable[[], Path], limits: Limits, *, has_planner: bool
+) -> Body:
+    """The body of a task; recordings in the message are written to a new folder.
 
     Raises:
         Refusal: no message of a user, or a recording that is none.
@@ -74,7 +76,7 @@ def task_of(asked: ChatAsked, uploads: Path, limits: Limits, *, has_planner: boo
     for field, (data, suffix) in zip(fields, recordings, strict=False):
         if len(data) > limits.upload_bytes:
             raise TooLargeError(f"a recording has at most {limits.upload_bytes / 1e6:g} MB.")
-        body.folder = body.folder or make_folder(uploads / uuid.uuid4().hex)
+        body.folder = body.folder or new_folder()
         body.files[field] = body.folder / f"{field}{suffix}"
         write_bytes(body.files[field], data)
         body.digests[field] = hashlib.sha256(data).hexdigest()

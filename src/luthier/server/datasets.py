@@ -7,7 +7,6 @@ in from a job and never overwrite what a person changed meanwhile.
 from __future__ import annotations
 
 import logging
-import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from typing import Any
 
 from luthier.errors import LuthierError, RequestError
 from luthier.files import read_json, write_json
+from luthier.server.folders import written
 from luthier.server.jobs import ALIVE, Job, Jobs
 from luthier.server.refusals import NotFoundError
 
@@ -24,6 +24,7 @@ LABEL = "dataset_label"
 WORKING_NAME = "working.json"
 # In a task's folder: what its command reads, and what it writes.
 ASKED_NAME, ANSWER_NAME = "asked.json", "answer.json"
+_FILES = (*written(ASKED_NAME, ANSWER_NAME), ".metadata.lock")
 _NOTHING = object()
 
 Sample = Mapping[str, Any]
@@ -129,8 +130,7 @@ class Datasets:
     def prepare(self, task: str, content: Mapping[str, Any]) -> None:
         """Make a task's folder, which replaces those of its kind before it."""
         kind = task.partition("-")[0]  # what follows is a number of its own
-        for old in self.folder.glob(f"{kind}-*"):
-            shutil.rmtree(old, ignore_errors=True)
+        self._jobs.inventory.replace("dataset", task, kind, _FILES)
         write_json(self.place(task) / ASKED_NAME, dict(content))
 
     def _keep(self, new: WorkingSet) -> WorkingSet:

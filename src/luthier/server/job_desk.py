@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -91,9 +90,7 @@ class JobDesk:
 
     def delete(self, identity: str) -> Job:
         """Forget an ended job, with its log. What it made stays."""
-        gone = self.jobs.delete(identity)
-        shutil.rmtree(self.runner.place(gone), ignore_errors=True)
-        return gone
+        return self.jobs.delete(identity)
 
     def log(self, job: Job, most: int) -> str:
         """The end of what the command said."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import signal
 import sys
 import threading
@@ -38,6 +37,9 @@ class JobRunner:
     def __init__(self, jobs: Jobs, folder: Path, count: int) -> None:
         self._jobs, self.folder, self._count = jobs, folder, count
         self._signalled: dict[str, int] = {}
+        # Since when this runner knows: the calendar may jump while a job saves.
+        self._unborn: dict[str, float] = {}
+        self._asked: dict[str, float] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="jobs", daemon=True)
 
@@ -69,7 +71,7 @@ class JobRunner:
         busy = 0
         for job in running:
             process = job.process or self._unnoted(job)
-            if process is None and time.time() - (job.started or 0.0) < _BIRTH_S:
+            if process is None and _since(self._unborn, job.id) < _BIRTH_S:
                 busy += 1
             elif process is not None and is_running(process):
                 busy += 1
@@ -112,7 +114,7 @@ class JobRunner:
         """Ctrl-C at first, so that it can save; less friendly later."""
         if job.stop_asked is None:
             return
-        waited = time.time() - job.stop_asked
+        waited = _since(self._asked, job.id)
         steps = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
         reached = min(int(waited // _PATIENCE_S), len(steps) - 1)
         if self._signalled.get(job.id, -1) < reached:
@@ -120,7 +122,8 @@ class JobRunner:
             send(process, steps[reached])
 
     def _end(self, job: Job) -> None:
-        self._signalled.pop(job.id, None)
+        for known in (self._signalled, self._unborn, self._asked):
+            known.pop(job.id, None)
         place = self.place(job)
         code = _exit_code(place)
         error: str | None = _sentence(place, code)
@@ -136,12 +139,17 @@ class JobRunner:
             state = "failed"
         self._jobs.ends(job, state, code, error if state != "succeeded" else None)
         self._tell(job, state, code=code)
-        for identity in self._jobs.expired():
-            shutil.rmtree(self.folder / identity, ignore_errors=True)
+        self._jobs.retire()
 
     def _tell(self, job: Job, state: str, **more: Any) -> None:
         facts = {"job": job.id, "command": job.command, "state": state}
         _LOG.info("job", extra={"facts": facts | more})
+
+
+def _since(known: dict[str, float], identity: str) -> float:
+    """How long something has been known, seconds."""
+    now = time.monotonic()
+    return now - known.setdefault(identity, now)
 
 
 def _exit_code(place: Path) -> int | None:

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from luthier.server.folders import note, written
+from luthier.server.inventory import Inventory
 from luthier.server.job_process import Process
 from luthier.server.refusals import ConflictError, NotFoundError, QueueFullError
 from luthier.server.store import Store
@@ -18,6 +20,8 @@ JobState = Literal["queued", "running", "succeeded", "failed", "stopped", "inter
 JOB_STATES: tuple[JobState, ...] = get_args(JobState)
 ALIVE = ("queued", "running")
 _MOST_WAITING = 50
+# What a job's folder holds: see `job_runner`.
+_FILES = (*written("exit.json", "process.json", "settings.json"), "log.txt", "result.json")
 _MOST_KEPT = 500
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -71,7 +75,7 @@ class Jobs:
     """The jobs of one database."""
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        self._store, self.inventory = store, Inventory(store)
         with store.transaction() as connection:
             connection.execute(_SCHEMA)
 
@@ -169,25 +173,31 @@ class Jobs:
         return self.get(identity)
 
     def delete(self, identity: str) -> Job:
-        """Forget a job that has ended; return what it was."""
+        """Forget a job that has ended, with its folder; return what it was."""
         job = self.get(identity)
         with self._store.transaction() as connection:
             gone = connection.execute(
                 "DELETE FROM jobs WHERE id = ? AND state NOT IN ('queued', 'running')", (identity,)
             )
+            if gone.rowcount == 1:
+                _doom(connection, identity)
         if gone.rowcount != 1:
             raise ConflictError("the job has not ended: stop it first, then delete it.")
+        self.inventory.sweep(identity)
         return job
 
-    def expired(self) -> list[str]:
-        """Forget the oldest ended jobs beyond what is kept; return their ids."""
+    def retire(self) -> None:
+        """Forget the oldest ended jobs beyond what is kept, with their folders."""
         with self._store.transaction() as connection:
             rows = connection.execute(
                 "DELETE FROM jobs WHERE state NOT IN ('queued', 'running') AND number NOT IN "
                 "(SELECT number FROM jobs ORDER BY number DESC LIMIT ?) RETURNING id",
                 (_MOST_KEPT,),
             ).fetchall()
-        return [str(row["id"]) for row in rows]
+            for row in rows:
+                _doom(connection, str(row["id"]))
+        for row in rows:
+            self.inventory.sweep(str(row["id"]))
 
     def _changed(self, what: str, job: Job, values: Sequence[Any], *, state: JobState) -> bool:
         with self._store.transaction() as connection:
@@ -195,6 +205,10 @@ class Jobs:
                 f"UPDATE jobs SET {what} WHERE id = ? AND state = ?", (*values, job.id, state)
             )
         return done.rowcount == 1
+
+
+def _doom(connection: sqlite3.Connection, identity: str) -> None:
+    note(connection, "jobs", identity, owner=identity, state="doomed", files=_FILES)
 
 
 def _job(row: sqlite3.Row) -> Job:

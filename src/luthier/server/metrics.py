@@ -7,7 +7,6 @@ among them. The registry is this server's own, and made when it is first asked f
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 
 _REQUEST_ENDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0)
 _TASK_ENDS = (0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
-# An end is written down before it is committed, and a sync may take a while.
-_OVERLAP_S = 60.0
 
 
 class Metrics:
@@ -37,8 +34,7 @@ class Metrics:
         self._disk = Disk(places.home)
         self.requests = Tally(_REQUEST_ENDS)  # method, route, status
         self._waits, self._runs = Tally(_TASK_ENDS), Tally(_TASK_ENDS)  # state, kind, model
-        self._seen: set[int] = set()
-        self._born = self._last = time.time()
+        self._last = leases.queue.last_change()
         self._lock = threading.Lock()
 
     def text(self) -> bytes:
@@ -81,23 +77,17 @@ class Metrics:
     def _look(self) -> None:
         """Take in the tasks that have ended since the last look."""
         with self._lock:
-            rows = self._leases.queue.ended_since(self._since)
-            for row in rows:
-                if row["number"] not in self._seen:
-                    self._take(row)
-            self._last = max([self._last, *(row["ended"] for row in rows)])
-            self._seen = {row["number"] for row in rows if row["ended"] >= self._since}
-
-    @property
-    def _since(self) -> float:
-        return max(self._born, self._last - _OVERLAP_S)
+            for row in self._leases.queue.ended_after(self._last):
+                self._take(row)
+                self._last = row["change"]
 
     def _take(self, row: Any) -> None:
         labels: Labels = (row["state"], row["kind"], row["model"])
         begun = row["ended"] if row["started"] is None else row["started"]
-        self._waits.add(labels, begun - row["created"])
-        if row["started"] is not None:
-            self._runs.add(labels, row["ended"] - begun)
+        # Over restarts of the machine only the calendar knows; it may have been set back.
+        self._waits.add(labels, max(0.0, begun - row["created"]))
+        if row["ran"] is not None:
+            self._runs.add(labels, row["ran"])
 
 
 def _histogram(name: str, told: str, labels: list[str], tally: Tally) -> Metric:

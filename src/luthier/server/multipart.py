@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,6 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from luthier.errors import StorageError
-from luthier.files import make_folder
 from luthier.server.paths import AUDIO_SUFFIXES
 from luthier.server.refusals import Refusal, TooLargeError
 
@@ -43,20 +41,26 @@ class Intake:
         fields: text by part name.
         files: where uploaded recordings lie, by field of a request.
         digests: their sha256.
+        folder: where they lie, if there were any.
 
     Args:
         boundary: of the body's content type.
-        uploads: where a folder for the files is made, once there is one.
+        new_folder: makes the folder for the files, once there is one.
         before_file: called before a file is written; it may refuse.
     """
 
     def __init__(
-        self, boundary: bytes, uploads: Path, limits: Limits, before_file: Callable[[], None]
+        self,
+        boundary: bytes,
+        new_folder: Callable[[], Path],
+        limits: Limits,
+        before_file: Callable[[], None],
     ) -> None:
         self.fields: dict[str, str] = {}
         self.files: dict[str, Path] = {}
         self.digests: dict[str, str] = {}
-        self.folder = uploads / uuid.uuid4().hex
+        self.folder: Path | None = None
+        self._new_folder = new_folder
         self._limits, self._before_file = limits, before_file
         self._field_bytes = self._file_bytes = self._parts = 0
         self._header_name = self._header_value = b""
@@ -150,7 +154,8 @@ class Intake:
                 f"a file with the ending {suffix[:16]!r} is no recording: audio files end in "
                 f"{', '.join(AUDIO_SUFFIXES)}."
             )
-        path = make_folder(self.folder) / f"{field}{suffix}"
+        self.folder = self.folder or self._new_folder()
+        path = self.folder / f"{field}{suffix}"
         self._file = path.open("xb")
         self.files[field] = path
 

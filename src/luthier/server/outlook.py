@@ -50,14 +50,16 @@ class Outlook:
             self._took_s = self._looked - now
 
     def _scheduled(self) -> tuple[dict[str, float], float]:
-        speeds, now = self._queue.speeds(), time.time()
+        speeds, now = self._queue.speeds(), time.monotonic()
         running = self._queue.store.rows(
-            "SELECT id, model, kind, work, started FROM tasks WHERE state = 'running'"
+            "SELECT id, model, kind, work, begun FROM tasks WHERE state = 'running'"
         )
         left = {}
         for row in running:
             whole = speeds.seconds(row["model"], row["kind"], row["work"])
-            left[row["id"]] = max(whole - (now - row["started"]), _LEAST_LEFT * whole)
+            # Begun before the machine was started anew: its worker is gone, it begins again.
+            done = max(0.0, now - (now if row["begun"] is None else row["begun"]))
+            left[row["id"]] = max(whole - done, _LEAST_LEFT * whole)
         free = sorted(left.values())[: self._workers]
         free += [0.0] * (self._workers - len(free))
         waiting = self._queue.store.rows(

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from luthier.server.folders import doom, note_uploads
 from luthier.server.order import Place, place_for, position_of, waiting
 from luthier.server.refusals import ConflictError, NotFoundError, QueueFullError, ReusedKeyError
 from luthier.server.speeds import Speeds
@@ -146,16 +147,18 @@ class Queue:
         place = place_for(connection, traits.client, traits.priority)
         connection.execute(
             "INSERT INTO tasks (id, turn, state, request, idempotency_key, digest, uploads, "
-            "created, changed, kind, model, work, client, priority, round) "
-            "VALUES (?1, ?2, 'queued', ?3, ?4, ?5, ?6, ?7, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+            "created, kind, model, work, client, priority, round) "
+            "VALUES (?1, ?2, 'queued', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
             (
                 *(identity, place.turn, text, new.idempotency_key, new.digest, new.uploads, now),
                 *(traits.kind, traits.model, traits.work, traits.client),
                 *(place.priority, place.round),
             ),
         )
+        if new.uploads is not None:
+            note_uploads(connection, identity, new.uploads, new.request)
         task = Task(
-            *(identity, place.turn, "queued", now, now),
+            *(identity, place.turn, "queued", now),
             request=new.request,
             uploads=new.uploads,
             priority=place.priority,
@@ -191,12 +194,11 @@ class Queue:
         )
         return [task_of(row) for row in rows]
 
-    def changed_since(self, moment: float, identities: Collection[str]) -> list[Task]:
-        """Those of the tasks that changed at or after `moment`, in the order of their changes."""
+    def changed_after(self, change: int, identities: Collection[str]) -> list[Task]:
+        """Those of the tasks that have changed since `change`, in the order of their changes."""
         rows = self.store.rows(
-            f"{_ANY} WHERE changed >= ? AND id IN (SELECT value FROM json_each(?)) "
-            "ORDER BY changed",
-            (moment, json.dumps(list(identities))),
+            f"{_ANY} WHERE change > ? AND id IN (SELECT value FROM json_each(?)) ORDER BY change",
+            (change, json.dumps(list(identities))),
         )
         return [task_of(row) for row in rows]
 
@@ -212,14 +214,13 @@ class Queue:
         now = time.time()
         with self.store.transaction() as connection:
             connection.execute(
-                "UPDATE tasks SET state = 'cancelled', stage = 'cancelled', ended = ?1, "
-                "changed = ?1 WHERE id = ?2 AND state = 'queued'",
+                "UPDATE tasks SET state = 'cancelled', stage = 'cancelled', ended = ? "
+                "WHERE id = ? AND state = 'queued'",
                 (now, identity),
             )
             connection.execute(
-                "UPDATE tasks SET cancel_asked = 1, changed = ?1 WHERE id = ?2 "
-                "AND state = 'running'",
-                (now, identity),
+                "UPDATE tasks SET cancel_asked = 1 WHERE id = ? AND state = 'running'",
+                (identity,),
             )
         return self.get(identity)
 
@@ -240,15 +241,15 @@ class Queue:
             place = place_for(connection, task.client, task.priority)
             connection.execute(
                 "UPDATE tasks SET state = 'queued', stage = 'queued', turn = ?, round = ?, "
-                "attempts = 0, passed = 0, cancel_asked = 0, progress = 0, error = NULL, "
-                "worker = NULL, started = NULL, ended = NULL, changed = ? "
-                "WHERE id = ? AND state IN ('failed', 'cancelled')",
-                (place.turn, place.round, time.time(), identity),
+                "attempts = 0, deaths = 0, passed = 0, cancel_asked = 0, progress = 0, "
+                "error = NULL, worker = NULL, started = NULL, ended = NULL, begun = NULL, "
+                "ran = NULL, kept_since = NULL WHERE id = ? AND state IN ('failed', 'cancelled')",
+                (place.turn, place.round, identity),
             )
         return self.get(identity)
 
     def delete(self, identity: str) -> Task:
-        """Forget a task that is not running; return what it was. Its files are the caller's.
+        """Forget a task that is not running; return what it was. Its files may go from now on.
 
         Raises:
             NotFoundError: there is no such task.
@@ -259,6 +260,8 @@ class Queue:
             gone = connection.execute(
                 "DELETE FROM tasks WHERE id = ? AND state != 'running'", (identity,)
             ).rowcount
+            if gone:
+                doom(connection, [identity])
         if not gone:
             raise ConflictError("the task is running: cancel it first, then delete it.")
         return task
@@ -274,13 +277,17 @@ class Queue:
         """How long tasks take here, as far as that was measured."""
         return Speeds(self.store, self._usual_s)
 
-    def ended_since(self, moment: float) -> list[sqlite3.Row]:
-        """What is known of the tasks that ended at or after `moment`, without their requests."""
+    def last_change(self) -> int:
+        """The number of the last change of any task."""
+        return int(self.store.rows("SELECT TOTAL(number) AS last FROM changes")[0]["last"])
+
+    def ended_after(self, change: int) -> list[sqlite3.Row]:
+        """What is known of the tasks that have ended since `change`, without their requests."""
         return self.store.rows(
-            "SELECT number, state, kind, model, created, started, ended FROM tasks "
-            "WHERE state IN ('succeeded', 'failed', 'cancelled') AND ended >= ? "
-            "AND typeof(ended) = 'real' AND typeof(created) = 'real' ORDER BY ended",
-            (moment,),
+            "SELECT change, state, kind, model, created, started, ended, ran FROM tasks "
+            "WHERE state IN ('succeeded', 'failed', 'cancelled') AND change > ? "
+            "AND typeof(ended) = 'real' AND typeof(created) = 'real' ORDER BY change",
+            (change,),
         )
 
     def results_bytes(self) -> int:

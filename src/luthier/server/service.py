@@ -24,12 +24,15 @@ from luthier.server.auth import Keys, Links
 from luthier.server.body import Body
 from luthier.server.changes import Changes
 from luthier.server.cleaning import Places
+from luthier.server.clock import Uptime
 from luthier.server.config import ServerConfig
 from luthier.server.dataset_tasks import DatasetTasks
 from luthier.server.datasets import Datasets
 from luthier.server.disk import Disk
 from luthier.server.fields import Asked, asked_from
 from luthier.server.hiding import without_folders
+from luthier.server.home import ADAPTERS_NAME, LINKS_NAME, check_home, keep_journal
+from luthier.server.inventory import Inventory
 from luthier.server.job_desk import JobDesk
 from luthier.server.leases import Leases
 from luthier.server.metrics import Metrics
@@ -61,27 +64,32 @@ class Service:
 
     Raises:
         ModelError: a model's folder is not one.
+        RequestError: the home holds files of others where the server would write.
     """
 
     def __init__(self, config: ServerConfig) -> None:
         self.config, self.places = config, Places(config.worker.home)
+        check_home(self.places.home)
+        keep_journal(self.places.database)
         self.specs: dict[str, ModelSpec] = {
             name: load_spec(folder) for name, folder in config.worker.models.items()
         }
         self.adapters = Adapters(
-            config.lora_roots, config.worker.models, config.worker.home / "lora.json"
+            config.lora_roots, config.worker.models, config.worker.home / ADAPTERS_NAME
         )
         self.queue = Queue(self.places.database, limit=config.queue_limit, usual_s=config.usual_s)
+        self.inventory = Inventory(self.queue.store)
+        self.uptime = Uptime(self.queue.store)
         self.leases = Leases(
             self.queue, lease_s=config.worker.lease_s, most_attempts=config.worker.most_attempts
         )
         self.keys = Keys(config.keys)
-        self.links = Links(config.worker.home / "links.secret", config.link_s, self.keys)
+        self.links = Links(config.worker.home / LINKS_NAME, config.link_s, self.keys)
         self.outlook = Outlook(self.queue, config.workers)
         self.answers = Answers(self.links, self.outlook, signed=self.keys.are_needed)
         self.changes = Changes(self.queue)
         self.webhook_hosts = WebhookHosts(config.webhook_hosts)
-        self.webhooks = Webhooks(self.queue.store)
+        self.webhooks = Webhooks(self.queue.store, uptime=self.uptime)
         self.desk = JobDesk(
             self.queue.store, config.worker.home / "jobs", config.data_roots, config.training_jobs
         )

@@ -24,6 +24,7 @@ class Store:
 
     Raises (also from every method):
         StorageError: the disk is full, or the file is no database or is damaged as a whole.
+        RequestError: it is another program's database (when it is opened).
     """
 
     def __init__(self, path: Path) -> None:
@@ -32,6 +33,7 @@ class Store:
         self._idle: LifoQueue[sqlite3.Connection] = LifoQueue()
         with self._connection() as connection:
             make_tables(connection, path)
+            connection.execute("PRAGMA journal_mode = WAL")  # the file remembers it
 
     @contextmanager
     def transaction(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
@@ -96,7 +98,6 @@ class Store:
         connection.row_factory = sqlite3.Row
         # A damaged text is one row's trouble, not a reason to fail the query.
         connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
-        connection.execute("PRAGMA journal_mode = WAL")
         return connection
 
 
@@ -106,7 +107,8 @@ def _explained(error: sqlite3.Error, path: Path) -> StorageError:
         return StorageError(f"the disk is full: {path} was left as it was. Free some space.")
     if "malformed" in text or "not a database" in text:
         return StorageError(
-            f"{path} is damaged as a whole ({text}): move it away; finished results stay where "
-            "they are. Or start the server with another --home."
+            f"{path} is damaged as a whole ({text}): move it away, with {path.name}-wal where "
+            "that is there; finished results stay where they are, and the server forgets which "
+            "tasks they were. Or start the server with another --home."
         )
     return StorageError(f"{path} could not be used: {text}.")

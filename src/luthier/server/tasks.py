@@ -24,7 +24,9 @@ class Task:
         turn: tasks are begun in this order.
         request: what to do, as it was accepted.
         uploads: the name of the folder with its uploaded files, if there were any.
-        created, started, ended, changed: seconds since 1970; `started` of the last attempt.
+        created, started, ended: seconds since 1970; `started` of the last attempt.
+        change: grows with everything that happens to a task.
+        folder: of the attempt that was just claimed, below the task's own among the results.
         attempts: how often it was begun.
         kind, model, work, client, priority: see `Traits`.
         round: of its client's tasks of that priority; see `order`.
@@ -39,7 +41,7 @@ class Task:
     turn: int
     state: State
     created: float
-    changed: float
+    change: int = 0
     request: dict[str, Any] = field(default_factory=dict)
     uploads: str | None = None
     started: float | None = None
@@ -58,6 +60,7 @@ class Task:
     client: str = ""
     priority: int = 0
     round: int = 0
+    folder: str = ""
 
     @property
     def has_ended(self) -> bool:
@@ -76,7 +79,7 @@ def task_of(row: sqlite3.Row) -> Task:
             turn=row["turn"] if isinstance(row["turn"], int) else 0,
             state="failed",
             created=number,
-            changed=number,
+            change=row["change"] if isinstance(row["change"], int) else 0,
             ended=number,
             stage="failed",
             error=DAMAGED,
@@ -92,7 +95,7 @@ def _read(row: sqlite3.Row) -> Task:
         turn=int(row["turn"]),
         state=row["state"],
         created=float(row["created"]),
-        changed=float(row["changed"]),
+        change=int(row["change"]),
         request=_object(row["request"]),
         uploads=None if row["uploads"] is None else _text(row["uploads"]),
         started=_seconds(row["started"]),

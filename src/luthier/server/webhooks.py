@@ -16,6 +16,7 @@ from typing import Any
 
 from luthier.errors import RequestError
 from luthier.files import make_folder
+from luthier.server.clock import Uptime
 from luthier.server.store import Store
 
 _SCHEMA = """
@@ -48,13 +49,20 @@ class Webhooks:
 
     Args:
         first_s: the pause after the first failure, seconds; each later one is four times as long.
+        uptime: what pauses are measured by; of the same home when left out.
     """
 
-    def __init__(self, store: Store, *, first_s: float = _FIRST_S) -> None:
+    def __init__(
+        self, store: Store, *, first_s: float = _FIRST_S, uptime: Uptime | None = None
+    ) -> None:
         self._store, self._first_s = store, first_s
+        self._uptime = uptime or Uptime(store)
+        latest = self._uptime.now() + _LONGEST_S
         with store.transaction() as connection:
             for statement in _SCHEMA.split(";"):
                 connection.execute(statement)
+            # Moments of the calendar, as earlier versions wrote them.
+            connection.execute("UPDATE webhooks SET due = 0 WHERE due > ?", (latest,))
 
     def add(self, task_id: str, url: str) -> None:
         """Tell `url` when the task has ended; a second call changes nothing."""
@@ -76,7 +84,7 @@ class Webhooks:
         rows = self._store.rows(
             "SELECT w.* FROM webhooks w JOIN tasks t ON t.id = w.task_id WHERE w.pending "
             "AND w.due <= ? AND t.state NOT IN ('queued', 'running') ORDER BY w.due LIMIT ?",
-            (time.time(), limit),
+            (self._uptime.now(), limit),
         )
         return [Due(str(row["task_id"]), str(row["url"]), int(row["attempts"])) for row in rows]
 
@@ -94,11 +102,12 @@ class Webhooks:
             self.given_up(due, error)
             return False
         pause = min(_LONGEST_S, self._first_s * _FACTOR**due.attempts)
+        later = self._uptime.now() + pause
         with self._store.transaction() as connection:
             connection.execute(
                 "UPDATE webhooks SET attempts = attempts + 1, due = ?, error = ? "
                 "WHERE task_id = ? AND pending",
-                (time.time() + pause, error, due.task_id),
+                (later, error, due.task_id),
             )
         return True
 

@@ -29,6 +29,7 @@ from luthier.server.cleaning import Places
 from luthier.server.config import WorkerSetup
 from luthier.server.engine import LostError, player_of
 from luthier.server.hiding import without_folders
+from luthier.server.inventory import Inventory
 from luthier.server.leases import Leases
 from luthier.server.logs import log_to_stderr
 from luthier.server.queue import Queue
@@ -68,6 +69,7 @@ class Worker:
         self._news = news
         self._places = Places(setup.home)
         queue = Queue(self._places.database)
+        self._inventory = Inventory(queue.store)
         self._leases = Leases(queue, lease_s=setup.lease_s, most_attempts=setup.most_attempts)
         self._setup, self._name = setup, process_name()
         self._played: set[tuple[str, str]] = set()  # what needs no opening any more
@@ -116,7 +118,7 @@ class Worker:
 
     def _do(self, task: Task) -> None:
         started = time.monotonic()
-        place = self._places.results / task.id / uuid.uuid4().hex[:12]
+        place = self._places.results / task.id / task.folder
         state: str | None = None
         try:
             result = self._result(task, place)
@@ -147,7 +149,7 @@ class Worker:
         finally:
             self._news.tell()
             if state == "succeeded":
-                self._tidy(task, place)
+                self._tidy(task)
             else:
                 _remove_attempt(place)
         seconds = round(time.monotonic() - started, 3)
@@ -182,14 +184,10 @@ class Worker:
             str(error), [*folders, self._places.home, *self._setup.models.values()]
         )
 
-    def _tidy(self, task: Task, place: Path) -> None:
+    def _tidy(self, task: Task) -> None:
         """Remove what a succeeded task needs no more: uploads, and attempts that were cut off."""
-        if task.uploads:
-            shutil.rmtree(self._places.uploads / task.uploads, ignore_errors=True)
-        with suppress(FileNotFoundError):  # deleted meanwhile
-            for other in place.parent.iterdir():
-                if other != place:
-                    shutil.rmtree(other, ignore_errors=True)
+        with suppress(StorageError):  # a full disk: the server looks again
+            self._inventory.sweep(task.id)
 
     @contextmanager
     def _watched(self, task: Task) -> Iterator[threading.Event]:

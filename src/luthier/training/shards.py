@@ -9,6 +9,7 @@ never written again: any number of runs can read while one writes.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from luthier.training.tensor_file import Record, read_header
 
 SHARDS = "shards"  # where they lie in a cache's folder
 _SUFFIX = ".safetensors"
+_OURS = re.compile(r"[0-9a-f]{64}\.safetensors")  # a digest: of a shard, or an entry's key
 _SHARD_BYTES = 64 * 2**20  # packing holds one shard in memory twice
 _SHARD_ENTRIES = 512
 _ORPHAN_S = 7 * 86400  # long enough for an interrupted run to be taken up again
@@ -89,7 +91,7 @@ class Shards:
         self._packed: dict[str, Stored] = {}
         self._checked: set[Path] = set()
         self._waiting: dict[str, int] = {}  # what the next shard will hold, with sizes in bytes
-        for path in sorted(self.folder.glob(f"[!.]*{_SUFFIX}")):
+        for path in sorted(_ours(self.folder)):
             self._add(path)
 
     def ensure(self, key: str, make: Callable[[], Mapping[str, Tensor]]) -> None:
@@ -145,15 +147,18 @@ class Shards:
             path.unlink()
 
     def tidy(self, named: Collection[str]) -> None:
-        """Remove what killed writers left and, when a week old, shards that are not in `named`."""
+        """Remove what killed writers left and, when a week old, shards that are not in `named`.
+
+        Files of others stay.
+        """
         for folder in (self.folder, self.pending):
             for path in folder.glob(".*.tmp*"):
                 path.unlink()
         old = time.time() - _ORPHAN_S
-        for path in self.pending.glob(f"*{_SUFFIX}"):
+        for path in _ours(self.pending):
             if path.stem in self._packed or path.stat().st_mtime < old:
                 path.unlink()
-        for path in self.folder.glob(f"*{_SUFFIX}"):
+        for path in _ours(self.folder):
             if path.name not in named and path.stat().st_mtime < old:
                 path.unlink()
 
@@ -171,6 +176,10 @@ class Shards:
         shard.unlink(missing_ok=True)
         what = f"its {len(lost)} entries are" if lost else "what it held is"
         self.display.say(f"{shard} is damaged: {what} encoded again where needed.")
+
+
+def _ours(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if _OURS.fullmatch(path.name)]
 
 
 def _opens(path: Path) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -59,7 +58,7 @@ async def chat(request: Request, service: The) -> Any:
     limits = service.limits
     limits = Limits(limits.upload_bytes, limits.upload_files, _BODY_BYTES)
     # The key was in the header: nothing of a stranger's body is read.
-    async with received(request, service.keys, limits, service.places.uploads) as body:
+    async with received(request, service.keys, limits, service.inventory) as body:
         wanted = checked(body.values, ChatAsked)
     identity = await run_in_threadpool(_accepted, service, wanted, body.client)
     options = (await run_in_threadpool(service.queue.get, identity)).request["options"]
@@ -77,14 +76,14 @@ async def chat(request: Request, service: The) -> Any:
 
 
 def _accepted(service: Service, wanted: ChatAsked, client: str) -> str:
-    uploads = service.places.uploads
-    body = task_of(wanted, uploads, service.limits, has_planner=service.has_planner)
+    new_folder = service.inventory.new_upload
+    body = task_of(wanted, new_folder, service.limits, has_planner=service.has_planner)
     body.client = client
     try:
         return service.accept(body).accepted.task.id
     finally:
         if body.folder and not body.keep:
-            shutil.rmtree(body.folder, ignore_errors=True)
+            service.inventory.drop_upload(body.folder)
 
 
 async def _message(service: Service, identity: str) -> AudioMessage:

@@ -63,8 +63,9 @@ async def asked(request: Request, service: Service, kind: type[Wanted]) -> Wante
         Refusal: too large, not readable.
         RequestError: a value is not allowed.
     """
-    uploads = service.places.uploads
-    async with received(request, service.keys, service.limits, uploads, optional=True) as body:
+    async with received(
+        request, service.keys, service.limits, service.inventory, optional=True
+    ) as body:
         return checked(body.values, kind)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
@@ -76,9 +75,7 @@ def retry(service: The, task_id: str) -> dict[str, Any]:
 def delete(service: The, task_id: str) -> dict[str, Any]:
     """A running task is cancelled first, by whoever asks."""
     gone = service.queue.delete(task_id)
-    shutil.rmtree(service.places.results / gone.id, ignore_errors=True)
-    if gone.uploads:
-        shutil.rmtree(service.places.uploads / gone.uploads, ignore_errors=True)
+    service.inventory.sweep(gone.id)
     return enveloped({"task_id": gone.id, "deleted": True})
 
 

@@ -52,7 +52,7 @@ async def release_task(
     A field is looked for at the top, then in `param_obj`, then in the first of `metas`, `meta`,
     `metadata`, `user_metadata`, `userMetadata`. `extra.notes` says what was ignored or put right.
     """
-    async with received(request, service.keys, service.limits, service.places.uploads) as body:
+    async with received(request, service.keys, service.limits, service.inventory) as body:
         said = await service.accept_soon(body, key)
     task, position, _ = said.accepted
     data = {"task_id": task.id, "status": task.state, "queue_position": position}
@@ -67,7 +67,7 @@ async def release_task(
 )
 async def query_result(request: Request, service: The) -> dict[str, Any]:
     """A row for each id of `task_id_list`, which is a list or JSON text of one."""
-    async with received(request, service.keys, service.limits, service.places.uploads) as body:
+    async with received(request, service.keys, service.limits, service.inventory) as body:
         ids = _ids(body.values.get("task_id_list"))
     found = await run_in_threadpool(service.queue.find, ids)
     return enveloped([service.answers.row(identity, found.get(identity)) for identity in ids])
