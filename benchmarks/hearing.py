@@ -1,12 +1,12 @@
 """How well tempo, key, metre and beats are heard, on rendered music with known truth.
 
-    python benchmarks/hearing.py [--work DIR] [--loops] [--peer PYTHON] [--real DIR]
+    python benchmarks/hearing.py [--work DIR] [--loops] [--peer LIBRARY=PYTHON …] [--real DIR]
 
 Renders 100 pieces of 30 s (see `hearing_tracks.py`; needs FluidSynth), estimates, compares. A
 quarter of them is heard again changed: as MP3 of 128 kbit/s, 40 dB quieter, begun off the beat,
-tuned 30 cents higher. `--peer` names a Python with librosa, which hears the same files. `--real`
-names a folder of other music without labels, on which only stability can be told. `--loops` adds 32
-pieces over chord loops that the composer of the training music does not know.
+tuned 30 cents higher. `--peer` names a Python with librosa or essentia, which hears the same files.
+`--real` names a folder of other music without labels, on which only stability can be told.
+`--loops` adds 32 pieces over chord loops that the composer of the training music does not know.
 
 Tempo counts within 4 %, a key when tonic and mode agree, a beat within 70 ms (`beat_f`, the
 F-measure of MIREX). CPU seconds are for a minute of 48 kHz stereo, decoding not included.
@@ -25,6 +25,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -234,13 +235,13 @@ def stability(file: str, samples: Floats, rate: int) -> dict[str, Any]:
     }
 
 
-def peer_rows(python: Path, folder: Path, tracks: list[Labelled]) -> dict[str, Any]:
-    """What librosa hears, by the same measures, and our summary on the same files; the peer's
+def peer_rows(library: str, python: Path, folder: Path, tracks: list[Labelled]) -> dict[str, Any]:
+    """What a library hears, by the same measures, and our summary on the same files; the peer's
     rows are kept beside the renders."""
-    output = folder / "peer.jsonl"
+    output = folder / f"peer-{library}.jsonl"
     if not output.is_file() or len(output.read_text().splitlines()) < len(tracks):
         script = Path(__file__).with_name("hearing_peer.py")
-        subprocess.run([python, script, folder, output], check=True)
+        subprocess.run([python, script, library, folder, output], check=True)
     found = [json.loads(line) for line in output.read_text().splitlines()]
     labels = {track.file: track for track in tracks}
     rows = []
@@ -260,7 +261,13 @@ def main() -> None:
     parser.add_argument("--tracks", type=int, default=100)
     parser.add_argument("--first-seed", type=int, default=FIRST_SEED, help="of the composer")
     parser.add_argument("--loops", action="store_true", help="chord loops of other music, too")
-    parser.add_argument("--peer", type=Path, help="a Python that has librosa")
+    parser.add_argument(
+        "--peer",
+        action="append",
+        default=[],
+        metavar="LIBRARY=PYTHON",
+        help="librosa or essentia, and a Python that has it; may be given twice",
+    )
     parser.add_argument("--real", type=Path, help="folder of music without labels")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where to write")
     args = parser.parse_args()
@@ -292,8 +299,9 @@ def parts(
     }
     if args.loops:
         chosen["loops"] = lambda: loop_rows(folder / "loops", args.first_seed, display)
-    if args.peer:
-        chosen["peer"] = lambda: peer_rows(args.peer, folder, tracks)
+    for library, _, python in (text.partition("=") for text in args.peer):
+        name = "peer" if library == "librosa" else f"peer_{library}"
+        chosen[name] = partial(peer_rows, library, Path(python), folder, tracks)
     if args.real:
         chosen["real"] = lambda: real_rows(args.real, display)
     return chosen
