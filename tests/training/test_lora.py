@@ -10,9 +10,9 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from luthier.errors import RequestError, TrainingError
+from luthier.errors import AdapterError, RequestError, TrainingError
 from luthier.training.config import TrainConfig, config_from, read_config
-from luthier.training.lora import AdapterError, add_adapter, load_adapter, save_adapter
+from luthier.training.lora import add_adapter, load_adapter, save_adapter
 from luthier.training.merge_check import _velocity
 from tiny import tiny_model
 
@@ -102,6 +102,7 @@ def test_damaged_adapters_are_refused(adapter: Path, tmp_path: Path) -> None:
     weights.unlink()
     with pytest.raises(AdapterError, match="is missing"):
         load_adapter(transformer, adapter)
+    save_file(tensors, weights)
     (adapter / "adapter_config.json").write_text('{"peft_type": "LOHA"}')
     with pytest.raises(AdapterError, match="peft_type is LOHA"):
         load_adapter(transformer, adapter)

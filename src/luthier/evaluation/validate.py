@@ -145,8 +145,8 @@ def validate(
         AudioError: a recording cannot be decoded.
     """
     name, checkpoint = settings.name or checkpoint.resolve().name, place_of(checkpoint)
-    if not checkpoint.is_dir():
-        raise PathError(f"the checkpoint {checkpoint} does not exist, or is not a folder.")
+    if not checkpoint.exists():
+        raise PathError(f"the checkpoint {checkpoint} does not exist.")
     options, samples = settings.options, None
     opened = options.opened or open_ears(settings.embedding, options)
     options = replace(options, opened=opened)
