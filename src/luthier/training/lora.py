@@ -49,7 +49,22 @@ def add_adapter(transformer: nn.Module, config: TrainConfig) -> list[tuple[str, 
                 f"target_modules names {target!r}, but the denoiser has no such linear layer: "
                 f"it has {', '.join(known)}."
             )
+    _check_patterns(transformer, config)
     return _inject(transformer, _peft_config(config))
+
+
+def _check_patterns(transformer: nn.Module, config: TrainConfig) -> None:
+    adapted = [
+        name
+        for name, _ in _linears(transformer)
+        if any(_is_target(name, target) for target in config.modules)
+    ]
+    for suffix in (*config.ranks, *config.alphas):
+        if not any(_is_target(name, suffix) for name in adapted):
+            raise TrainingError(
+                f"a pattern names {suffix!r}, but no layer with an adapter ends with it: those are "
+                f"{', '.join(config.modules)}, in layers.0.self_attn and so on."
+            )
 
 
 def _peft_config(config: TrainConfig) -> Any:
@@ -59,11 +74,15 @@ def _peft_config(config: TrainConfig) -> Any:
             alpha=config.alpha,
             rank_dropout=config.dropout,
             decompose_factor=config.lokr_factor,
+            rank_pattern=config.ranks,
+            alpha_pattern=config.alphas,
             target_modules=list(config.modules),
         )
     return LoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,
+        rank_pattern=config.ranks,
+        alpha_pattern=config.alphas,
         use_rslora=config.use_rslora,
         use_dora=config.use_dora,
         lora_dropout=config.dropout,
