@@ -65,9 +65,13 @@ def open_adapter(chosen: Weighted) -> Adapter:
     place, weight = chosen
     if not math.isfinite(weight):
         raise AdapterError(f"the weight of {place} is {weight}: it must be a finite number.")
-    _refuse_run(place)
-    # A model has such a file too, but is no checkpoint.
-    if (place / FULL_WEIGHTS).is_file() and not (place / "model_index.json").is_file():
+    try:
+        _refuse_run(place)
+        # A model has such a file too, but is no checkpoint.
+        full = (place / FULL_WEIGHTS).is_file() and not (place / "model_index.json").is_file()
+    except OSError as error:
+        raise AdapterError(f"the adapter {place} cannot be read: {error.strerror}.") from error
+    if full:
         return _full(place, weight)
     stored = read_adapter(place)
     changes = {f"{name}.weight": AdaptedLayer(it, weight) for name, it in stored.layers.items()}
