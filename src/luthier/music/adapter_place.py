@@ -12,6 +12,11 @@ PIPELINE_WEIGHTS_NAME = "pytorch_lora_weights.safetensors"  # diffusers' `load_l
 SUFFIX = ".safetensors"
 # Where a checkpoint of `luthier train` holds it as ACE-Step's own loader and ComfyUI read it.
 ACESTEP_FOLDER, COMFYUI_NAME = "acestep", "comfyui.safetensors"
+OTHER_SPELLINGS = (
+    PIPELINE_WEIGHTS_NAME,
+    *(f"{ACESTEP_FOLDER}/{name}" for name in (CONFIG_NAME, WEIGHTS_NAME)),
+    COMFYUI_NAME,
+)
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _OF_MODELS = ("model_index.json", "luthier.json", "config.json")
 
