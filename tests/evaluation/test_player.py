@@ -66,12 +66,13 @@ def test_values_that_are_no_numbers_are_refused(copy: Path) -> None:
     tensors = load_file(path)
     tensors[min(tensors)][0, 0] = np.nan
     save_file(tensors, path)
-    with pytest.raises(AdapterError, match=r"is torn: .*sha256"):
-        open_player(copy)
-    (copy / "manifest.json").unlink()
     with pytest.raises(AdapterError, match="NaN") as caught:
         open_player(copy)
     assert caught.value.exit_code == 2
+    tensors[min(tensors)][0, 0] = 1
+    save_file(tensors, path)
+    with pytest.raises(AdapterError, match=r"is torn: .*sha256"):
+        open_player(copy)
 
 
 def test_a_base_model_that_has_gone_is_a_sentence(copy: Path) -> None:

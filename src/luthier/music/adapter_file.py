@@ -92,9 +92,9 @@ def read_adapter(place: Path, *, in_memory: bool = False) -> StoredAdapter:
     digests = {files.weights: digest}
     if files.config:
         digests[files.config] = hashlib.sha256(config_data).hexdigest()
-    _check_manifest(files, digests)
     settings = read_settings(files, config_data, found.metadata)
     layers, spelling = _layers(files, settings, found)
+    _check_manifest(files, digests)
     base = settings.values.get("base_model_name_or_path") or found.metadata.get("base_model") or ""
     config_digest = digests[files.config] if files.config else ""
     return StoredAdapter(files, spelling, str(base), digest, config_digest, layers)

@@ -107,7 +107,12 @@ def save_adapter(transformer: nn.Module, folder: Path, base_name: str) -> None:
     }
     (folder / WEIGHTS_NAME).write_bytes(peft_file(tensors, plain))
     write_json(folder / CONFIG_NAME, plain)
-    write_beside(read_adapter(folder).layers, folder, base_name)
+    try:
+        layers = read_adapter(folder).layers
+    except AdapterError:
+        # It diverged, which the run finds and tells by itself; nobody else should play it.
+        return
+    write_beside(layers, folder, base_name)
 
 
 def load_adapter(transformer: nn.Module, place: Path) -> None:
