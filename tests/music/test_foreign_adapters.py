@@ -250,6 +250,25 @@ def test_lokr_of_lycoris_with_and_without_dora(
         open_adapter(place)
 
 
+def test_adapters_of_several_spellings_are_merged_together(tmp_path: Path, model: Path) -> None:
+    chosen = [
+        Weighted(write(tmp_path / kind, FOREIGN[kind][0](), FOREIGN[kind][1], "style"), weight)
+        for kind, weight in (("kohya", 0.5), ("acestep-decoder", -0.75), ("comfyui-official", 1.0))
+    ]
+    tensors, _ = kronecker("columns")
+    chosen.append(Weighted(write(tmp_path / "lokr", tensors, None, "style"), 0.3))
+    report = merge(model, chosen, tmp_path / "merged", verify=True)
+    assert report.check is not None
+    assert report.check.difference <= 1e-5 < 0.001 < report.check.effect
+    assert [one.method for one in report.plan.adapters] == [*["LoRA"] * 3, "LoKr with DoRA"]
+    # The first three are one adapter, of strength 2 each.
+    both = merge(model, chosen[:2], tmp_path / "two")
+    single = merge(model, [chosen[2]._replace(weight=-0.25)], tmp_path / "one")
+    assert len(both.plan.changed) == len(single.plan.changed)
+    a, b = (load_model(tmp_path / name).transformer for name in ("two", "one"))
+    torch.testing.assert_close(_velocity(a), _velocity(b), atol=1e-5, rtol=1e-5)
+
+
 def test_the_cli_plays_merges_shows_and_converts_a_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
