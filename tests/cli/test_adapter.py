@@ -85,9 +85,10 @@ def test_what_cannot_be_is_a_sentence_and_2(
     assert before == {p: p.read_bytes() for p in adapter.parent.rglob("*") if p.is_file()}
 
 
-def test_a_read_only_folder_is_a_sentence(
-    adapter: Path, capsys: pytest.CaptureFixture[str]
+def test_a_file_in_the_way_is_a_sentence(
+    adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    place = adapter / "adapter_config.json" / "x.safetensors"
+    (tmp_path / "notes.txt").write_text("x")
+    place = tmp_path / "notes.txt" / "x.safetensors"
     assert main(["adapter", "convert", str(adapter), str(place), "--to", "comfyui"]) == 1
     assert "is a file, but a folder is needed there" in capsys.readouterr().err

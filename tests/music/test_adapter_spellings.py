@@ -190,6 +190,8 @@ def test_what_is_not_ours_is_never_replaced(tmp_path: Path, made: Trained) -> No
         ("comfyui", other, "no adapter that luthier converted"),
         ("peft", folder, "which is read"),
         ("acestep", folder.parent, "which is read"),
+        ("acestep", folder / "new", "lies in .*which is read"),
+        ("kohya", folder / "new.safetensors", "lies in .*which is read"),
         ("peft", other, "is a file"),
         ("comfyui", photos, "ends with .safetensors"),
         ("comfyui", tmp_path / "x.bin", "ends with .safetensors"),

@@ -419,6 +419,14 @@ def test_files_that_match_no_layer_or_only_some_are_never_a_success(
             },
             "twice",
         ),
+        ({f"{'decoder.' * 100}layers.0.mlp.up_proj.lora_A.weight": F32}, "also holds"),
+        (
+            {
+                f"diffusion_model.decoder.layers.0.mlp.up_proj.lora_{role}.weight": value
+                for role, value in (("A", torch.zeros(0, 32)), ("B", torch.zeros(64, 0)))
+            },
+            "do not go together",
+        ),
         ({"diffusion_model.decoder.layers.0.mlp.up_proj.alpha": torch.tensor(0.0)}, "above 0"),
         ({"diffusion_model.decoder.layers.0.mlp.up_proj.alpha": torch.ones(2)}, "above 0"),
         ({"diffusion_model.decoder.layers.0.mlp.up_proj.alpha": torch.tensor(torch.nan)}, "above"),

@@ -427,8 +427,9 @@ def test_single_files_are_offered_and_played_by_name(client: TestClient, root: P
 
 def test_a_checkpoint_s_other_spellings_are_not_offered(client: TestClient, root: Path) -> None:
     folder = root / "run" / "step=10_lora"
-    convert(folder, "acestep", folder / "acestep")
-    convert(folder, "comfyui", folder / "comfyui.safetensors")
+    convert(folder, "acestep", root.parent / "made" / "acestep")
+    convert(folder, "comfyui", root.parent / "made" / "comfyui.safetensors")
+    shutil.copytree(root.parent / "made", folder, dirs_exist_ok=True)
     names = client.get("/v1/capabilities").json()["data"]["adapters"]
     assert names == ["lofi", "other", "run/step=10_lora"]
     assert accepted(client, lora="run/step=10_lora/comfyui.safetensors")

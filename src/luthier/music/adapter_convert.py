@@ -174,6 +174,10 @@ def _refuse_output(stored: StoredAdapter, spelling: str, output: Path) -> None:
         source = path.resolve()
         if source == target or source.is_relative_to(target):
             raise RequestError(f"{output} holds {path}, which is read: choose another place.")
+    if target.is_relative_to(stored.files.place.resolve()):
+        raise RequestError(
+            f"{output} lies in {stored.files.place}, which is read: choose another place."
+        )
     if spelling in FOLDERS:
         if output.exists() and not output.is_dir():
             raise RequestError(f"{output} is a file, but {spelling} is a folder: name another one.")

@@ -144,7 +144,8 @@ def check_layer(name: str, tensors: Mapping[str, Numbers], spelled: Mapping[str,
         )
     shapes = {role: tensors[role].shape for role in (low or kron)}
     pairs = [(shapes[UP], shapes[DOWN])] if low else _inner_pairs(shapes)
-    if any(len(shape) != 2 for shape in shapes.values()) or any(a[1] != b[0] for a, b in pairs):
+    are_matrices = all(len(shape) == 2 and 0 not in shape for shape in shapes.values())
+    if not are_matrices or any(a[1] != b[0] for a, b in pairs):
         raise AdapterError(
             f"the matrices of {name[:120]} do not go together: {told(tensors, spelled)}."
         )

@@ -25,6 +25,7 @@ _WRAPPERS = (
 _FLAT = ("lora_unet_", "lora_prior_unet_", "lora_transformer_", "lycoris_")
 _FLAT_PARTS = ("decoder_", "transformer_", "diffusion_model_")
 
+_LONGEST = 512  # no layer has so long a name
 _NAMED = r"(?:\.(?!weight\b|bias\b)[^.]+)?(?:\.weight)?"  # an adapter's name, and .weight
 _ROLES = (
     (DOWN, rf"\.lora_A{_NAMED}|\.lora_down\.weight|[._]lora\.down\.weight"),
@@ -55,7 +56,7 @@ class Spelled(NamedTuple):
 
 def role_of(name: str) -> Spelled | None:
     """What a tensor of an adapter is; None where it is none of an adapter's."""
-    match = _ROLE.fullmatch(name)
+    match = _ROLE.fullmatch(name) if len(name) <= _LONGEST else None
     if match is None:
         return None
     role = next(role for role, text in match.groupdict().items() if role != "layer" and text)
