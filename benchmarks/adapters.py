@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from common import RESULTS, write_result
 
-from luthier.music.adapter_file import Adapter, AdapterFacts, LowRank
-from luthier.music.adapters import Active, feeds_of
+from luthier.music.adapter_place import AdapterFiles
+from luthier.music.adapters import Active, Adapter, AdapterFacts, LowRank, feeds_of
 from luthier.music.mini import onnx_folder
 from luthier.music.pipeline import MusicPipeline
 from luthier.music.spec import DENOISER
@@ -47,7 +47,8 @@ def adapter(pipeline: MusicPipeline, rank: int, targets: tuple[str, ...]) -> Ada
         if name.startswith("layers.") and name.endswith(targets)
     }
     shapes = {name: layer.shape for name, layer in layers.items()}
-    return Adapter(AdapterFacts(Path("random"), "LoRA", rank, "", "", "", shapes), layers)
+    files = AdapterFiles(Path("random"), Path("random"), None)
+    return Adapter(AdapterFacts(files, "random", "LoRA", rank, "", "", "", shapes), layers)
 
 
 def step(pipeline: MusicPipeline, seconds: float, parts: list[Adapter] | None) -> Callable[[], Any]:

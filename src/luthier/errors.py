@@ -27,6 +27,10 @@ class RequestError(LuthierError):
     exit_code = 2
 
 
+class AdapterError(RequestError):
+    """An adapter is missing, damaged, of a kind that is not known here, or of another model."""
+
+
 class PathError(LuthierError):
     """A file or folder is missing, unreadable, not writable, or not what was expected there."""
 

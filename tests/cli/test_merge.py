@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from luthier.cli.main import main
-from luthier.cli.merge import folder_and_weight
+from luthier.cli.merge import _place_and_weight
 from luthier.errors import RequestError
 from luthier.music.model import load_model
 from luthier.training.config import config_from
@@ -57,15 +57,15 @@ def test_merge(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_a_folder_and_its_weight(tmp_path: Path) -> None:
-    assert folder_and_weight("a/b") == (Path("a/b"), 1.0)
-    assert folder_and_weight("a/b:0.25") == (Path("a/b"), 0.25)
-    assert folder_and_weight("a:b") == (Path("a:b"), 1.0)
-    assert folder_and_weight("C:") == (Path("C:"), 1.0)
+    assert _place_and_weight("a/b") == (Path("a/b"), 1.0)
+    assert _place_and_weight("a/b:0.25") == (Path("a/b"), 0.25)
+    assert _place_and_weight("a:b") == (Path("a:b"), 1.0)
+    assert _place_and_weight("C:") == (Path("C:"), 1.0)
     (tmp_path / "x:2").mkdir()
-    assert folder_and_weight(f"{tmp_path}/x:2") == (tmp_path / "x:2", 1.0)
-    assert folder_and_weight(f"{tmp_path}/x:2:3") == (tmp_path / "x:2", 3.0)
-    with pytest.raises(RequestError, match="must be a finite number"):
-        folder_and_weight("a:nan")
+    assert _place_and_weight(f"{tmp_path}/x:2") == (tmp_path / "x:2", 1.0)
+    assert _place_and_weight(f"{tmp_path}/x:2:3") == (tmp_path / "x:2", 3.0)
+    with pytest.raises(RequestError, match="must be a number"):
+        _place_and_weight("a:nan")
 
 
 @pytest.mark.parametrize("dry", [[], ["--dry-run"]])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from luthier.errors import ModelError, PathError, TrainingError
+from luthier.errors import AdapterError, ModelError, PathError
 from luthier.evaluation.player import base_of, is_checkpoint, open_player
 from luthier.files import read_json, write_json
 from luthier.music.request import request_from
@@ -54,9 +54,10 @@ def test_another_base_model_is_refused(tmp_path: Path) -> None:
 def test_an_adapter_without_a_state_must_fit_by_shape(copy: Path, tmp_path: Path) -> None:
     """As other trainers write them: no record of the base model."""
     (copy / "state.json").unlink()
+    (copy / "manifest.json").unlink()
     path = copy / "adapter_model.safetensors"
-    save_file({name: value[:, :-1] for name, value in load_file(path).items()}, path)
-    with pytest.raises(TrainingError, match="does not fit this model"):
+    save_file({n: v[:, :-1] if "lora_A" in n else v for n, v in load_file(path).items()}, path)
+    with pytest.raises(AdapterError, match="does not fit this model"):
         open_player(copy, str(tiny_run() / "model"))
 
 
@@ -65,9 +66,13 @@ def test_values_that_are_no_numbers_are_refused(copy: Path) -> None:
     tensors = load_file(path)
     tensors[min(tensors)][0, 0] = np.nan
     save_file(tensors, path)
-    with pytest.raises(TrainingError, match="NaN") as caught:
+    with pytest.raises(AdapterError, match="NaN") as caught:
         open_player(copy)
     assert caught.value.exit_code == 2
+    tensors[min(tensors)][0, 0] = 1
+    save_file(tensors, path)
+    with pytest.raises(AdapterError, match=r"is torn: .*sha256"):
+        open_player(copy)
 
 
 def test_a_base_model_that_has_gone_is_a_sentence(copy: Path) -> None:

@@ -15,8 +15,8 @@ import torch
 
 import tiny_ace
 from luthier.cli.main import main
+from luthier.errors import AdapterError
 from luthier.export.export import export_model
-from luthier.music.adapter_file import AdapterError
 from luthier.music.adapters import AdapterShelf, feeds_of
 from luthier.music.checkpoints import open_model
 from luthier.music.graphs import Graph, graphs_of

@@ -166,6 +166,11 @@ def test_nothing_that_is_said_becomes_a_flag(root: Path) -> None:
         "merge", "--base-model=mini", f"--adapter={root / 'raw'}:0.5",
         f"--output-dir={root / 'm'}",
     ]  # fmt: skip
+    (root / "style.safetensors").write_bytes(b"x")
+    single = merge | {"adapters": ["style.safetensors"]}
+    assert f"--adapter={root / 'style.safetensors'}:1.0" in words_of("merge", single, roots)
+    with pytest.raises(RequestError, match="there is no such folder or file"):
+        words_of("merge", merge | {"adapters": ["none.safetensors"]}, roots)
     with pytest.raises(RequestError, match="no command"):
         words_of("serve", {}, roots)
 

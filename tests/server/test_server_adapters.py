@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 from luthier.audio.decode import read_audio
 from luthier.cli.main import main
 from luthier.errors import StorageError
+from luthier.music.adapter_convert import convert
 from luthier.music.mini import onnx_folder
 from luthier.music.request import request_from
 from luthier.runtime.adaptable import Linear
@@ -400,3 +401,51 @@ def test_answers_name_adapters_without_their_place(client: TestClient) -> None:
     assert _without_places({"lora": lora, "source_audio": "/x"}) == {
         "lora": [{"name": "lofi", "scale": 0.5, "sha256": "ab", "config_sha256": "cd"}]
     }
+
+
+def single(folder: Path, name: str = "style.safetensors") -> Path:
+    """One file as ComfyUI takes it."""
+    write_adapter(folder / "peft", LINEARS)
+    convert(folder / "peft", "comfyui", folder / name)
+    shutil.rmtree(folder / "peft")
+    (folder / f"{name}.run.json").unlink()
+    return folder / name
+
+
+def test_single_files_are_offered_and_played_by_name(client: TestClient, root: Path) -> None:
+    single(root / "files")
+    (root / "files" / "notes.safetensors").write_bytes(b"nothing")
+    names = client.get("/v1/capabilities").json()["data"]["adapters"]
+    assert names == ["files/style.safetensors", "lofi", "other", "run/step=10_lora"]
+    (one,) = accepted(client, lora="files/style.safetensors:0.5")
+    assert (Path(one["path"]).name, one["scale"]) == ("style.safetensors", 0.5)
+    assert (len(one["sha256"]), one["config_sha256"]) == (64, "")
+    answer = client.post("/v1/lora/load", json={"lora_path": "files/style.safetensors"}).json()
+    assert answer["data"]["message"] == "style is loaded: LoRA of rank 3."
+    told(release(client, lora="files/notes.safetensors"))
+
+
+def test_a_checkpoint_s_other_spellings_are_not_offered(client: TestClient, root: Path) -> None:
+    folder = root / "run" / "step=10_lora"
+    convert(folder, "acestep", root.parent / "made" / "acestep")
+    convert(folder, "comfyui", root.parent / "made" / "comfyui.safetensors")
+    shutil.copytree(root.parent / "made", folder, dirs_exist_ok=True)
+    names = client.get("/v1/capabilities").json()["data"]["adapters"]
+    assert names == ["lofi", "other", "run/step=10_lora"]
+    assert accepted(client, lora="run/step=10_lora/comfyui.safetensors")
+
+
+def test_the_hub_s_cache_below_a_root_is_played_and_nothing_outside(
+    client: TestClient, root: Path
+) -> None:
+    blobs, snapshot = root / "models--a--b" / "blobs", root / "models--a--b" / "snapshots" / "1"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    file = single(root / "files")
+    shutil.move(file, blobs / "0a1b")
+    (snapshot / "style.safetensors").symlink_to("../../blobs/0a1b")
+    name = "models--a--b/snapshots/1/style.safetensors"
+    assert accepted(client, lora=name)[0]["path"].endswith("style.safetensors")
+    (snapshot / "style.safetensors").unlink()
+    (snapshot / "style.safetensors").symlink_to(single(root.parent / "elsewhere"))
+    assert "there is no adapter" in told(release(client, lora=name))

@@ -146,4 +146,7 @@ def test_train_stop_resume_export(config: ServerConfig, tmp_path: Path) -> None:
         until(lambda: data(client.get(job))["state"] == "stopped")
         export = {"export_path": "adapters/calm", "lora_output_dir": "runs/calm"}
         assert "Exported epoch=" in data(client.post("/v1/training/export", json=export))["message"]
-        assert (root / "adapters" / "calm" / "adapter_model.safetensors").is_file()
+        exported = root / "adapters" / "calm"
+        for name in ("adapter_model.safetensors", "acestep/adapter_config.json"):
+            assert (exported / name).is_file()
+        assert (exported / "comfyui.safetensors").is_file()

@@ -10,9 +10,10 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from luthier.errors import RequestError, TrainingError
+from luthier.errors import AdapterError, RequestError, TrainingError
+from luthier.music.adapter_file import read_adapter
 from luthier.training.config import TrainConfig, config_from, read_config
-from luthier.training.lora import AdapterError, add_adapter, load_adapter, save_adapter
+from luthier.training.lora import add_adapter, load_adapter, save_adapter
 from luthier.training.merge_check import _velocity
 from tiny import tiny_model
 
@@ -102,6 +103,7 @@ def test_damaged_adapters_are_refused(adapter: Path, tmp_path: Path) -> None:
     weights.unlink()
     with pytest.raises(AdapterError, match="is missing"):
         load_adapter(transformer, adapter)
+    save_file(tensors, weights)
     (adapter / "adapter_config.json").write_text('{"peft_type": "LOHA"}')
     with pytest.raises(AdapterError, match="peft_type is LOHA"):
         load_adapter(transformer, adapter)
@@ -125,3 +127,43 @@ def test_the_default_learning_rate_follows_the_width() -> None:
     assert config_from({}).peak_rate(2048) == pytest.approx(1e-4)
     assert config_from({}).peak_rate(256) == pytest.approx(8e-4)
     assert config_from({"learning_rate": 0.5}).peak_rate(256) == 0.5
+
+
+def test_layers_may_have_ranks_and_alphas_of_their_own(tmp_path: Path, config: Make) -> None:
+    transformer = tiny_model().transformer
+    settings = config(
+        train_mlp=True,
+        rank_pattern=("cross_attn.q_proj:7", "mlp.up_proj:1"),
+        alpha_pattern={"layers.1.self_attn.o_proj": 2},
+    )
+    shapes = {name: tuple(value.shape) for name, value in add_adapter(transformer, settings)}
+    assert shapes["layers.0.cross_attn.to_q.lora_A.weight"][0] == 7
+    assert shapes["layers.1.mlp.up_proj.lora_B.weight"][1] == 1
+    assert shapes["layers.1.self_attn.to_q.lora_A.weight"][0] == 4
+    save_adapter(transformer, tmp_path, "tiny")
+    found = read_adapter(tmp_path).layers
+    scales = {
+        name: found[f"layers.1.self_attn.{name}"].strength.scale for name in ("to_q", "to_out.0")
+    }
+    assert scales == {"to_q": 8 / 4**0.5, "to_out.0": 2 / 4**0.5}
+    assert config(rank_pattern={"to_q": 3}) == config(rank_pattern=("to_q:3",))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"rank_pattern": ("to_q",)}, "rank_pattern|'to_q': each is the end of a layer's name"),
+        ({"rank_pattern": ("to_q:2.5",)}, "a whole number from above 0"),
+        ({"rank_pattern": ("to_q:0",)}, "from above 0 to 1024"),
+        ({"alpha_pattern": ("to_.*:2",)}, "each is the end of a layer's name"),
+        ({"rank_pattern": ("to_q:2",), "adapter": "full"}, "are of adapters"),
+    ],
+)
+def test_patterns_of_layers_are_checked(changes: dict[str, object], told: str) -> None:
+    with pytest.raises(RequestError, match=told):
+        config_from(changes)
+
+
+def test_a_pattern_that_matches_no_adapted_layer(config: Make) -> None:
+    with pytest.raises(TrainingError, match=r"names 'mlp.up_proj', but no layer with an adapter"):
+        add_adapter(tiny_model().transformer, config(rank_pattern=("mlp.up_proj:2",)))

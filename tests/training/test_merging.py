@@ -19,12 +19,12 @@ from diffusers import AceStepPipeline
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from luthier.errors import LuthierError, ModelError
+from luthier.errors import AdapterError, LuthierError, ModelError
 from luthier.files import read_json, write_json
 from luthier.music.model import load_model, save_model, write_manifest
 from luthier.provenance import trace
 from luthier.training.config import TrainConfig, config_from
-from luthier.training.lora import AdapterError, load_adapter
+from luthier.training.lora import load_adapter
 from luthier.training.merge import MergeError, MergeReport, merge, plan_merge
 from luthier.training.merge_adapters import Weighted, open_adapter
 from luthier.training.merge_check import _velocity
@@ -312,7 +312,7 @@ def test_exit_codes(tmp_path: Path, model_dir: Path, make_adapter: Callable[...,
         (LuthierError, 1, "does not exist", (tmp_path / "none", adapter, out)),
         (ModelError, 1, "is not a music model", (adapter, adapter, out)),
         (AdapterError, 2, "does not exist", (model_dir, tmp_path / "none", out)),
-        (AdapterError, 2, "not a LoRA adapter", (model_dir, model_dir / "vae", out)),
+        (AdapterError, 2, "is not an adapter", (model_dir, model_dir / "vae", out)),
         (AdapterError, 2, "training run: name one", (model_dir, tiny_run() / "logs", out)),
         (MergeError, 3, "which is read", (base, adapter, base)),
         (MergeError, 3, "which is read", (base, adapter, base / "sub" / "out")),

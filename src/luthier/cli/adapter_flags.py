@@ -1,4 +1,4 @@
-"""The flags of `luthier generate` that name adapters: `--lora DIR`, each with a `--lora-scale`."""
+"""The flags of `luthier generate` that name adapters: `--lora PATH`, each with a `--lora-scale`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 def add_adapter_arguments(parser: argparse.ArgumentParser, help_text: str) -> None:
     """Add both flags; `args.lora` is then what a request's field `lora` takes, or None."""
     parser.add_argument(
-        "--lora", action=_Named, metavar="DIR", help=f"{help_text}; may be repeated"
+        "--lora", action=_Named, metavar="PATH", help=f"{help_text}; may be repeated"
     )
     parser.add_argument(
         "--lora-scale",

@@ -25,6 +25,7 @@ COMMANDS = {
     "evaluate": "a checkpoint or its clips against real tracks: FAD, CLAP, tempo, key, gates",
     "compare": "rank checkpoints against real tracks and name the best",
     "merge": "base + adapter → model",
+    "adapter": "an adapter in the spelling of another program; or what it is",
     "export": "model → ONNX graphs with contract and manifest",
     "plan": "a few words → tempo, key, caption, lyrics and audio codes",
     "generate": "play it: a prompt → a WAV",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="adapters",
         action="append",
         required=True,
-        metavar="DIR[:WEIGHT]",
-        help="a PEFT adapter and its strength (default 1, as trained); may be given several times",
+        metavar="PATH[:WEIGHT]",
+        help="an adapter (folder or file) and its strength (default 1); may be given several times",
     )
     parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="the result")
     parser.add_argument(
@@ -60,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     from luthier.music.mini import torch_folder
 
     base = torch_folder() if args.base_model == "mini" else Path(args.base_model).expanduser()
-    adapters = [Weighted(*folder_and_weight(text)) for text in args.adapters]
+    adapters = [Weighted(*_place_and_weight(text)) for text in args.adapters]
     settings: dict[str, Any] = {"storage": args.storage, "overwrite": args.overwrite}
     if args.dry_run:
         plan = plan_merge(base, adapters, args.output_dir, **settings)
@@ -78,18 +77,14 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def folder_and_weight(text: str) -> tuple[Path, float]:
-    """DIR or DIR:WEIGHT; a folder that exists under the whole name is that folder."""
-    folder, colon, number = text.rpartition(":")
-    if not colon or not folder or Path(text).expanduser().is_dir():
-        return Path(text).expanduser(), 1.0
+def _place_and_weight(text: str) -> tuple[Path, float]:
+    """PATH or PATH:WEIGHT, as `--lora` of `generate` reads it."""
+    from luthier.music.request_lora import lora_from_text
+
     try:
-        weight = float(number)
-    except ValueError:
-        return Path(text).expanduser(), 1.0
-    if not math.isfinite(weight):
-        raise RequestError(f"the weight in {text!r} must be a finite number, say {folder}:0.5.")
-    return Path(folder).expanduser(), weight
+        return lora_from_text(text)
+    except ValueError as error:
+        raise RequestError(str(error)) from error
 
 
 def _adapter_lines(plan: MergePlan) -> list[str]:

@@ -50,7 +50,8 @@ def _add_settings(group: Any) -> None:
     for name, field in TrainConfig.model_fields.items():
         kind, default = field.annotation, field.default
         shown = ",".join(default) if isinstance(default, tuple) else default
-        said = field.description if default is None else f"{field.description} (default: {shown})"
+        unsaid = default is None or default == ()
+        said = field.description if unsaid else f"{field.description} (default: {shown})"
         options: dict[str, Any] = {
             "dest": name,
             "default": argparse.SUPPRESS,  # what is not given is the checkpoint's or the default

@@ -14,8 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from luthier.errors import LuthierError, MissingExtraError, ModelError, PathError, RequestError
+from luthier.errors import (
+    AdapterError,
+    LuthierError,
+    MissingExtraError,
+    ModelError,
+    PathError,
+    RequestError,
+)
 from luthier.files import read_json, sha256_of
+from luthier.music.adapter_file import read_adapter
+from luthier.music.adapter_place import CONFIG_NAME, adapter_files, home_of
 from luthier.music.mini import torch_folder
 from luthier.music.pipeline import MusicPipeline
 from luthier.music.playable import PlayableModel
@@ -24,8 +33,7 @@ from luthier.runtime.adaptable import Linear
 from luthier.runtime.contract import CORE_CONTRACT
 from luthier.runtime.runner import Feeds, Placed, Tensors
 
-_STATE, _ADAPTER, _MANIFEST = "state.json", "adapter_config.json", "manifest.json"
-_MOMENTS = "optimizer.safetensors"
+_STATE, _MANIFEST = "state.json", "manifest.json"
 BUILT_IN = "mini"
 _MODEL_FILES = ("luthier.json", "model_index.json", "model.safetensors")
 
@@ -134,15 +142,24 @@ def place_of(path: Path) -> Path:
 
 def is_checkpoint(path: Path) -> bool:
     """Whether `path` is something that plays, rather than a folder of audio."""
-    names = (_ADAPTER, _STATE, CORE_CONTRACT, *_MODEL_FILES)
-    return any((path / name).is_file() for name in names)
+    names = (_STATE, CORE_CONTRACT, *_MODEL_FILES)
+    return is_adapter(path) or any((path / name).is_file() for name in names)
+
+
+def is_adapter(path: Path) -> bool:
+    """Whether `path` is a folder or file that an adapter lies in, sound or not."""
+    try:
+        adapter_files(path)
+    except AdapterError:
+        return (path / CONFIG_NAME).is_file()
+    return True
 
 
 def open_player(checkpoint: Path, base_model: str | None = None) -> Player:
-    """Open a checkpoint of `train`, a PEFT adapter, a model folder or a folder of ONNX graphs.
+    """Open a checkpoint of `train`, an adapter, a model folder or a folder of ONNX graphs.
 
     Args:
-        checkpoint: the folder.
+        checkpoint: the folder, or the file of an adapter.
         base_model: `mini` or a model folder; None takes the one that the checkpoint names.
 
     Raises:
@@ -153,7 +170,7 @@ def open_player(checkpoint: Path, base_model: str | None = None) -> Player:
     """
     if not is_checkpoint(checkpoint):
         raise PathError(
-            f"{checkpoint} is no checkpoint: it has neither {_ADAPTER} (an adapter) nor "
+            f"{checkpoint} is no checkpoint: it has neither {CONFIG_NAME} (an adapter) nor "
             f"{_MODEL_FILES[0]} or {_MODEL_FILES[1]} (a model) nor {CORE_CONTRACT} (ONNX graphs)."
         )
     if (checkpoint / CORE_CONTRACT).is_file():
@@ -166,7 +183,7 @@ def open_player(checkpoint: Path, base_model: str | None = None) -> Player:
         from luthier.training.trained import load_trained
     except ImportError:
         raise MissingExtraError("playing a checkpoint", "train") from None
-    is_trained = any((checkpoint / name).is_file() for name in (_ADAPTER, _STATE))
+    is_trained = is_adapter(checkpoint) or (checkpoint / _STATE).is_file()
     base = base_of(checkpoint, base_model) if is_trained else checkpoint
     identity = open_model(base).identity
     inputs = [input_record(base, identity)]
@@ -180,12 +197,12 @@ def open_player(checkpoint: Path, base_model: str | None = None) -> Player:
     return Player(torch_pipeline(base, model), identity, tuple(inputs))
 
 
-def _weights(checkpoint: Path) -> list[Path]:
+def _weights(checkpoint: Path) -> tuple[Path, ...]:
     """The files that decide what a checkpoint sounds like: not the optimiser's moments."""
-    found = sorted(checkpoint.rglob("*.safetensors"))
-    return [checkpoint / _ADAPTER] * (checkpoint / _ADAPTER).is_file() + [
-        path for path in found if path.name != _MOMENTS
-    ]
+    from luthier.training.trained import FULL_WEIGHTS
+
+    full = checkpoint / FULL_WEIGHTS
+    return (full,) if full.is_file() else adapter_files(checkpoint).all
 
 
 def base_of(checkpoint: Path, base_model: str | None) -> Path:
@@ -225,15 +242,11 @@ def _refuse_other_base(checkpoint: Path, base: Path, identity: str) -> None:
 
 def _origin(checkpoint: Path) -> dict[str, Any]:
     try:
-        origin = read_json(checkpoint / _STATE)["origin"]
+        origin = read_json(home_of(checkpoint) / _STATE)["origin"]
     except (LuthierError, KeyError, TypeError):  # an adapter of another trainer
         return {}
     return origin if isinstance(origin, dict) else {}
 
 
 def _base_name(checkpoint: Path) -> str | None:
-    try:
-        name = read_json(checkpoint / _ADAPTER).get("base_model_name_or_path")
-    except (LuthierError, AttributeError):
-        return None
-    return str(name) if name else None
+    return read_adapter(checkpoint).base_model or None if is_adapter(checkpoint) else None

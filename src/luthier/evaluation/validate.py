@@ -144,9 +144,11 @@ def validate(
         ModelError, AdapterError: see `open_player`.
         AudioError: a recording cannot be decoded.
     """
-    name, checkpoint = settings.name or checkpoint.resolve().name, place_of(checkpoint)
-    if not checkpoint.is_dir():
-        raise PathError(f"the checkpoint {checkpoint} does not exist, or is not a folder.")
+    # A link to a file keeps its own name: in a hub's cache it leads to one that is a digest.
+    own = checkpoint.name if checkpoint.is_file() else checkpoint.resolve().name
+    name, checkpoint = settings.name or own, place_of(checkpoint)
+    if not checkpoint.exists():
+        raise PathError(f"the checkpoint {checkpoint} does not exist.")
     options, samples = settings.options, None
     opened = options.opened or open_ears(settings.embedding, options)
     options = replace(options, opened=opened)

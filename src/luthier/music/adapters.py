@@ -1,4 +1,7 @@
-"""Adapters while playing: opened once and kept, checked against a model, added up."""
+"""Adapters while playing: opened once and kept, checked against a model, added up.
+
+LoRA and rsLoRA are played; what DoRA and LoKr do to a layer is not a low-rank addition to it.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,15 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from luthier.music.adapter_file import (
-    CONFIG_NAME,
-    WEIGHTS_NAME,
-    Adapter,
-    AdapterError,
-    AdapterFacts,
-    open_adapter,
-)
+from luthier.errors import AdapterError
+from luthier.music.adapter_file import StoredAdapter, read_adapter
+from luthier.music.adapter_layer import LayerWeights
+from luthier.music.adapter_names import DOWN, UP
+from luthier.music.adapter_place import AdapterFiles, adapter_files
 from luthier.music.request_lora import Lora
 from luthier.runtime.adaptable import Linear, input_names
 
@@ -27,6 +28,95 @@ if TYPE_CHECKING:
     Array = NDArray[np.float32]
 
 _KEPT_BYTES = 2**30
+_NAMED = 3  # how many layers that do not fit are named
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """What an adapter adds to one layer: (x·down)·up."""
+
+    down: Array  # (inputs, rank)
+    up: Array  # (rank, outputs), the adapter's own scale in it
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of the layer: inputs, outputs."""
+        return self.down.shape[0], self.up.shape[1]
+
+
+@dataclass(frozen=True)
+class AdapterFacts:
+    """What is known of an adapter without its matrices.
+
+    Attributes:
+        method: LoRA or rsLoRA.
+        rank: the largest.
+        base_model: what it says that it was trained on; may be empty.
+        sha256, config_sha256: of its two files; the second is empty where there is one.
+        shapes: (inputs, outputs) by the layer's name in diffusers' denoiser.
+    """
+
+    files: AdapterFiles
+    name: str
+    method: str
+    rank: int
+    base_model: str
+    sha256: str
+    config_sha256: str
+    shapes: Mapping[str, tuple[int, int]] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter that was checked: whole, finite, of a kind that can be played."""
+
+    facts: AdapterFacts
+    layers: Mapping[str, LowRank] = field(repr=False)
+
+    @property
+    def size_bytes(self) -> int:
+        """Of its matrices in memory."""
+        return sum(layer.down.nbytes + layer.up.nbytes for layer in self.layers.values())
+
+
+def open_adapter(place: Path) -> Adapter:
+    """Read an adapter, a folder or a file, for playing.
+
+    Raises:
+        AdapterError: it cannot be read, or is of a kind that must be merged instead.
+    """
+    stored = read_adapter(place, in_memory=True)
+    if any(layer.is_kronecker or layer.has_magnitude for layer in stored.layers.values()):
+        raise AdapterError(
+            f"{place} is a {stored.method} and cannot be played beside a model: LoRA and rsLoRA "
+            "can. Turn it into a model with luthier merge, and export that."
+        )
+    layers = {name: _low_rank(name, layer, place) for name, layer in stored.layers.items()}
+    return Adapter(_facts(stored), layers)
+
+
+def _facts(stored: StoredAdapter) -> AdapterFacts:
+    return AdapterFacts(
+        stored.files,
+        stored.name,
+        stored.method,
+        stored.rank,
+        stored.base_model,
+        stored.sha256,
+        stored.config_sha256,
+        {name: layer.shape for name, layer in stored.layers.items()},
+    )
+
+
+def _low_rank(name: str, layer: LayerWeights, place: Path) -> LowRank:
+    import numpy as np
+
+    scale = np.float32(layer.strength.scale)
+    with np.errstate(over="ignore"):
+        up = layer.tensors[UP].read().T * scale
+    if not np.isfinite(up).all():
+        raise AdapterError(f"{place} is too strong to be played: {name} overflows.")
+    return LowRank(layer.tensors[DOWN].read().T, up)
 
 
 class Active(NamedTuple):
@@ -51,7 +141,7 @@ class AdapterShelf:
         self._lock = threading.Lock()
 
     def get(self, folder: Path) -> Adapter:
-        """The adapter in `folder`; raises what `open_adapter` raises."""
+        """The adapter in a folder or file; raises what `open_adapter` raises."""
         with self._lock:
             stamp = stamp_of(folder)
             known = self._open.pop(folder, None)
@@ -101,28 +191,32 @@ class AdapterShelf:
 Stamp = tuple[tuple[int, int, int], ...]
 
 
-def stamp_of(folder: Path) -> Stamp:
+def stamp_of(place: Path) -> Stamp:
     """What changes when an adapter's files do."""
     try:
-        found = [(folder / name).stat() for name in (CONFIG_NAME, WEIGHTS_NAME)]
-    except OSError:
+        found = [path.stat() for path in adapter_files(place).all]
+    except (AdapterError, OSError):
         return ()  # opening it says what is wrong
     return tuple((one.st_ino, one.st_size, one.st_mtime_ns) for one in found)
 
 
 def check_fit(facts: AdapterFacts, linears: Mapping[str, Linear], model: str) -> None:
-    """Raise `AdapterError` naming the first layer that the model does not have like that."""
+    """Raise `AdapterError` naming the first layers that the model does not have like that."""
     base = f" ({facts.base_model[:120]})" if facts.base_model else ""
+    strange = [name for name in facts.shapes if name not in linears]
+    if strange:
+        names = ", ".join(name[:120] for name in strange[:_NAMED])
+        more = f" and {len(strange) - _NAMED} more" if len(strange) > _NAMED else ""
+        raise AdapterError(
+            f"the adapter {facts.name} does not fit {model}, which has no linear layer "
+            f"{names}{more} ({len(strange)} of its {len(facts.shapes)} layers): it was trained on "
+            f"another model{base}."
+        )
     for name, (inputs, outputs) in facts.shapes.items():
-        linear = linears.get(name)
-        if linear is None:
-            raise AdapterError(
-                f"the adapter {facts.folder.name} does not fit {model}, which has no linear layer "
-                f"{name[:120]}: it was trained on another model{base}."
-            )
+        linear = linears[name]
         if (inputs, outputs) != (linear.inputs, linear.outputs):
             raise AdapterError(
-                f"the adapter {facts.folder.name} does not fit {model}: {name} has {inputs} inputs "
+                f"the adapter {facts.name} does not fit {model}: {name} has {inputs} inputs "
                 f"and {outputs} outputs in the adapter, {linear.inputs} and {linear.outputs} in "
                 f"the model. It was trained on another model{base}."
             )
@@ -134,7 +228,7 @@ def base_note(facts: AdapterFacts, model: str) -> str | None:
     if base == model:
         return None
     told = f"was trained on {base[:120]}" if base else "does not say what it was trained on"
-    return f"the adapter {facts.folder.name} {told}, and is played with {model}."
+    return f"the adapter {facts.name} {told}, and is played with {model}."
 
 
 def feeds_of(

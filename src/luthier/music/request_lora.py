@@ -16,9 +16,10 @@ class Lora(BaseModel):
     """One adapter of a request.
 
     Attributes:
-        path: its folder.
+        path: its folder or file.
         scale: how strong it is; 1 is as trained, 0 is not at all.
-        sha256, config_sha256: of its two files, where the request is for exactly these.
+        sha256, config_sha256: of its files, where the request is for exactly these; the second is
+            empty where there is one file.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -43,9 +44,13 @@ def _one(item: Any) -> Any:
 
 
 def lora_from_text(text: str) -> tuple[Path, float]:
-    """PATH, or PATH:SCALE; a folder that exists under the whole name is that folder."""
+    """PATH, or PATH:SCALE; what exists under the whole name is meant by it.
+
+    Raises:
+        ValueError: the scale is not a finite number.
+    """
     name, colon, number = text.rpartition(":")
-    if not (colon and name) or Path(text).expanduser().is_dir():
+    if not (colon and name) or _exists(text):
         return Path(text).expanduser(), 1.0
     try:
         scale = float(number)
@@ -54,3 +59,10 @@ def lora_from_text(text: str) -> tuple[Path, float]:
     if not math.isfinite(scale):
         raise ValueError(f"the scale in {text!r} must be a number, for example {name}:0.5")
     return Path(name).expanduser(), scale
+
+
+def _exists(text: str) -> bool:
+    try:
+        return Path(text).expanduser().exists()
+    except (OSError, ValueError, RuntimeError):  # too long a name, a null byte, nobody's home
+        return False

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from luthier.audio.encode import Subtype, blocks_writer
+from luthier.errors import AdapterError
 from luthier.files import sha256_of
-from luthier.music.adapter_file import CONFIG_NAME, WEIGHTS_NAME
+from luthier.music.adapter_place import adapter_files
 from luthier.music.labels import tags_of
 from luthier.music.pipeline import Generated, MusicPipeline
+from luthier.music.request_lora import Lora
 from luthier.provenance import input_record, write_run
 from luthier.runtime.manifest import MANIFEST_NAME
 
@@ -45,8 +47,7 @@ def write_generated(
         stage=stage,
         inputs=[
             input_record(pipeline.folder, manifest),
-            *(input_record(one.path / WEIGHTS_NAME, one.sha256) for one in made.request.lora),
-            *(input_record(one.path / CONFIG_NAME, one.config_sha256) for one in made.request.lora),
+            *(record for one in made.request.lora for record in _adapter_records(one)),
             *(p for p in recordings if p),
         ],
         config={"model": pipeline.spec.name, "manifest_sha256": manifest, "request": request},
@@ -61,3 +62,12 @@ def write_generated(
         "timings_s": made.timings_s,
         "request": request,
     }
+
+
+def _adapter_records(one: Lora) -> list[dict[str, str]]:
+    digests = (one.sha256, one.config_sha256)
+    try:
+        files = adapter_files(one.path).all
+    except AdapterError:  # it has gone since it was played: what it was is known all the same
+        files = (one.path,)
+    return [input_record(path, digest) for path, digest in zip(files, digests, strict=False)]

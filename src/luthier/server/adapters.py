@@ -13,21 +13,32 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from luthier.errors import ModelError
-from luthier.music.adapter_file import (
+from luthier.errors import AdapterError, ModelError
+from luthier.music.adapter_names import role_of
+from luthier.music.adapter_place import (
+    ACESTEP_FOLDER,
     CONFIG_NAME,
+    PIPELINE_WEIGHTS_NAME,
+    SUFFIX,
     WEIGHTS_NAME,
-    AdapterError,
-    AdapterFacts,
-    open_adapter,
+    adapter_files,
+    is_model_folder,
 )
-from luthier.music.adapters import Stamp, base_note, check_fit, stamp_of
+from luthier.music.adapters import (
+    AdapterFacts,
+    Stamp,
+    base_note,
+    check_fit,
+    open_adapter,
+    stamp_of,
+)
 from luthier.music.request import MusicRequest
 from luthier.music.request_lora import Lora
 from luthier.music.spec import DENOISER
 from luthier.runtime.adaptable import AdaptableGraph, Linear
 from luthier.runtime.contract import read_contracts
 from luthier.runtime.manifest import Manifest
+from luthier.runtime.tensors import tensors_in
 from luthier.server.lora_state import LoraState
 from luthier.server.refusals import Refusal
 from luthier.server.strict_json import strict_json
@@ -71,9 +82,9 @@ class Adapters:
         """Those that lie below the roots, sorted: what a request may call them."""
         found: set[str] = set()
         for root in self._roots:
-            for path in _configs_below(root):
-                if len(found) < _MOST_LISTED and (path.parent / WEIGHTS_NAME).is_file():
-                    found.add(path.parent.relative_to(root).as_posix())
+            for path in _adapters_below(root):
+                if len(found) < _MOST_LISTED:
+                    found.add(path.relative_to(root).as_posix())
         return sorted(found)
 
     def folder(self, named: str) -> Path:
@@ -201,25 +212,48 @@ class Adapters:
 
 
 def _below(root: Path, named: str) -> Path | None:
-    """The adapter's folder that `named` (absolute, or relative to `root`) means; None when it, or
-    one of its files, is not below `root` once links are followed.
+    """The adapter that `named` (absolute, or relative to `root`) means; None when it, or one of its
+    files, is not below `root` once links are followed.
     """
     try:
         path = (root / named).resolve(strict=True)
-        files = [(path / name).resolve(strict=True) for name in (CONFIG_NAME, WEIGHTS_NAME)]
+        if path.is_file():
+            # A link keeps its own name: what it leads to may have one without a suffix.
+            path = (root / named).parent.resolve(strict=True) / Path(named).name
+        files = [file.resolve(strict=True) for file in adapter_files(path).all]
         inside = all(one.is_relative_to(root) for one in (path, *files))
-    except (OSError, ValueError, RuntimeError):  # not there, a null byte, a circle of links
-        return None
+    except (OSError, ValueError, RuntimeError, AdapterError):
+        return None  # not there, a null byte, a circle of links, something else
     return path if inside and all(file.is_file() for file in files) else None
 
 
-def _configs_below(root: Path) -> list[Path]:
-    """The adapters' configurations below a folder, not through links."""
+def _adapters_below(root: Path) -> list[Path]:
+    """The adapters below a folder, not through links to folders: folders, and single files in
+    folders that are neither adapter nor model. What a checkpoint holds in other spellings is left
+    out.
+    """
     found = []
     for place, folders, files in os.walk(root):
         folder = Path(place)
         if len(folder.relative_to(root).parts) >= _DEEPEST:
             folders.clear()
-        if CONFIG_NAME in files:
-            found.append(folder / CONFIG_NAME)
+        if {CONFIG_NAME, WEIGHTS_NAME} <= set(files):
+            found.append(folder)
+            if ACESTEP_FOLDER in folders:
+                folders.remove(ACESTEP_FOLDER)
+        elif PIPELINE_WEIGHTS_NAME in files and folder != root:
+            found.append(folder)
+        elif not is_model_folder(folder):
+            found += [folder / name for name in files if _is_adapter(folder / name)]
     return found
+
+
+def _is_adapter(path: Path) -> bool:
+    """Whether a file holds tensors of an adapter, by the first of their names."""
+    if path.suffix != SUFFIX:
+        return False
+    try:
+        names = tensors_in(path).tensors
+    except ModelError:
+        return False
+    return bool(names) and role_of(next(iter(names))) is not None

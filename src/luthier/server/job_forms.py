@@ -152,7 +152,9 @@ class Roots:
     def __init__(self, roots: Sequence[Path]) -> None:
         self.folders = tuple(root.resolve() for root in roots)
 
-    def path(self, text: Any, name: str, *, of: Literal["folder", "file", "new"]) -> Path:
+    def path(
+        self, text: Any, name: str, *, of: Literal["folder", "file", "folder or file", "new"]
+    ) -> Path:
         """A path that a request names, absolute, or relative to the first root.
 
         Raises:
@@ -166,7 +168,12 @@ class Roots:
         try:
             path = (self.folders[0] / text).resolve()
             inside = any(path.is_relative_to(root) for root in self.folders)
-            found = {"folder": path.is_dir(), "file": path.is_file(), "new": True}[of]
+            found = {
+                "folder": path.is_dir(),
+                "file": path.is_file(),
+                "folder or file": path.exists(),
+                "new": True,
+            }[of]
         except (OSError, ValueError, RuntimeError):  # a null byte, a circle of links
             raise refused from None
         if not inside or not str(path).isprintable():
@@ -253,7 +260,7 @@ def _adapters(name: str, value: Any, roots: Roots) -> list[str]:
         if not isinstance(row, dict) or not set(row) <= {"path", "weight"}:
             raise RequestError(f"{name} must be paths, or objects with path and weight.")
         weight = _number(row.get("weight", 1.0), f"{name}: weight")
-        words.append(f"{roots.path(row.get('path'), name, of='folder')}:{weight!r}")
+        words.append(f"{roots.path(row.get('path'), name, of='folder or file')}:{weight!r}")
     if not words:
         raise RequestError(f"{name} is empty.")
     return words

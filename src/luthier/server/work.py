@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from luthier.errors import RequestError
-from luthier.music.adapter_file import AdapterError
+from luthier.errors import AdapterError, RequestError
 from luthier.music.pipeline import MusicPipeline
 from luthier.music.request import MusicRequest, request_from
 from luthier.music.written import write_generated

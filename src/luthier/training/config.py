@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from luthier.errors import RequestError
 from luthier.files import read_json
-from luthier.training.targets import left_out, translated
+from luthier.training.targets import layer_values, left_out, pairs_of, translated
 from luthier.training.tasks import task_weights
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
@@ -40,6 +40,13 @@ class TrainConfig(BaseModel):
         default=8.0,
         gt=0,
         description="the adapter's weight: it counts alpha/√rank, without rsLoRA alpha/rank",
+    )
+    rank_pattern: Annotated[tuple[str, ...], BeforeValidator(pairs_of)] = Field(
+        default=(),
+        description="layers with a rank of their own, by suffix: cross_attn.to_q:32,mlp.up_proj:8",
+    )
+    alpha_pattern: Annotated[tuple[str, ...], BeforeValidator(pairs_of)] = Field(
+        default=(), description="layers with an alpha of their own, by suffix: cross_attn.to_q:16"
     )
     use_rslora: bool = Field(
         default=True, description="scale by alpha/√rank, so that high ranks still learn"
@@ -124,6 +131,10 @@ class TrainConfig(BaseModel):
     def _consistent(self) -> TrainConfig:
         task_weights(self.tasks)
         translated(self.target_modules)
+        layer_values(self.rank_pattern, whole=True)
+        layer_values(self.alpha_pattern)
+        if self.adapter == "full" and (self.rank_pattern or self.alpha_pattern):
+            raise ValueError("rank_pattern and alpha_pattern are of adapters, not of all weights")
         if self.use_dora and self.adapter != "lora":
             raise ValueError("DoRA is a kind of LoRA: set adapter to lora, or use_dora to false")
         return self
@@ -134,6 +145,16 @@ class TrainConfig(BaseModel):
         return tuple(
             sorted({*translated(self.target_modules)[0], *(MLP if self.train_mlp else ())})
         )
+
+    @property
+    def ranks(self) -> dict[str, int]:
+        """The ranks of single layers, by suffix in diffusers' names."""
+        return {k: int(v) for k, v in layer_values(self.rank_pattern, whole=True).items()}
+
+    @property
+    def alphas(self) -> dict[str, float]:
+        """The alphas of single layers, by suffix in diffusers' names."""
+        return layer_values(self.alpha_pattern)
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -124,6 +124,7 @@ def step_seconds(size: Size, config: TrainConfig, device: torch.device, *, half:
 
 def checkpoint_bytes(size: Size, config: TrainConfig) -> int:
     """Bytes of one checkpoint."""
-    copies = 2 if config.adapter == "lora" else 1  # PEFT's file and diffusers'
+    # Once a spelling: PEFT's, diffusers', ACE-Step's and ComfyUI's, which hold not every kind.
+    copies = {"lora": 3 if config.use_dora else 4, "lokr": 3, "full": 1}[config.adapter]
     state = (2 if config.optimizer == "adamw8bit" else 8) + (4 if config.ema else 0)
     return size.trained * (4 * copies + state)

@@ -1,39 +1,35 @@
-"""Adapters by peft, put into a denoiser, saved and loaded as PEFT does: LoRA (Hu et al., 2021),
+"""Adapters by peft, put into a denoiser, saved and loaded: LoRA (Hu et al., 2021),
 rsLoRA (Kalajdzievski, 2023), DoRA (Liu et al., 2024) and LoKr (Yeh et al., 2023).
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoKrConfig, LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from safetensors.torch import save as serialised
 from torch import Tensor, nn
 
-from luthier.errors import LuthierError, TrainingError
-from luthier.files import read_json, write_json
+from luthier.errors import AdapterError, TrainingError
+from luthier.files import write_json
+from luthier.music.adapter_file import StoredAdapter, read_adapter
+from luthier.music.adapter_place import CONFIG_NAME, WEIGHTS_NAME
+from luthier.music.adapter_writer import (
+    PEFT_PREFIX,
+    check_writable,
+    peft_config,
+    peft_file,
+    peft_tensors,
+    write_beside,
+)
 from luthier.training.config import TrainConfig
+from luthier.training.merge_change import AdaptedLayer
 
-CONFIG_NAME = "adapter_config.json"
-WEIGHTS_NAME = "adapter_model.safetensors"
-PREFIX = "base_model.model."  # what PeftModel calls the model that it wraps
-# Where diffusers' `load_lora_weights` looks, and what it calls the denoiser.
-PIPELINE_WEIGHTS_NAME, _PIPELINE_PREFIX = "pytorch_lora_weights.safetensors", "transformer."
 _ADAPTER = "default"
-_STRENGTH = ("r", "lora_alpha", "use_rslora", "use_dora", "target_modules")
 _CONFIGS: dict[str, Any] = {"LORA": LoraConfig, "LOKR": LoKrConfig}
-
-
-class AdapterError(TrainingError):
-    """An adapter is missing, damaged, of a kind that is not supported, or of another model."""
-
-    exit_code = 2
+_NAMED = 3  # how many layers that do not fit are named
 
 
 def add_adapter(transformer: nn.Module, config: TrainConfig) -> list[tuple[str, nn.Parameter]]:
@@ -53,7 +49,22 @@ def add_adapter(transformer: nn.Module, config: TrainConfig) -> list[tuple[str, 
                 f"target_modules names {target!r}, but the denoiser has no such linear layer: "
                 f"it has {', '.join(known)}."
             )
+    _check_patterns(transformer, config)
     return _inject(transformer, _peft_config(config))
+
+
+def _check_patterns(transformer: nn.Module, config: TrainConfig) -> None:
+    adapted = [
+        name
+        for name, _ in _linears(transformer)
+        if any(_is_target(name, target) for target in config.modules)
+    ]
+    for suffix in (*config.ranks, *config.alphas):
+        if not any(_is_target(name, suffix) for name in adapted):
+            raise TrainingError(
+                f"a pattern names {suffix!r}, but no layer with an adapter ends with it: those are "
+                f"{', '.join(config.modules)}, in layers.0.self_attn and so on."
+            )
 
 
 def _peft_config(config: TrainConfig) -> Any:
@@ -63,11 +74,15 @@ def _peft_config(config: TrainConfig) -> Any:
             alpha=config.alpha,
             rank_dropout=config.dropout,
             decompose_factor=config.lokr_factor,
+            rank_pattern=config.ranks,
+            alpha_pattern=config.alphas,
             target_modules=list(config.modules),
         )
     return LoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,
+        rank_pattern=config.ranks,
+        alpha_pattern=config.alphas,
         use_rslora=config.use_rslora,
         use_dora=config.use_dora,
         lora_dropout=config.dropout,
@@ -77,10 +92,8 @@ def _peft_config(config: TrainConfig) -> Any:
 
 
 def save_adapter(transformer: nn.Module, folder: Path, base_name: str) -> None:
-    """Write `adapter_config.json` and `adapter_model.safetensors`, as `PeftModel` reads them.
-
-    A LoRA is written once more with diffusers' names: `AceStepPipeline.load_lora_weights(folder)`
-    looks for another file, and takes alpha for the rank unless the file says otherwise.
+    """Write `adapter_config.json` and `adapter_model.safetensors`, as `PeftModel` reads them, and
+    the same once more as diffusers, ACE-Step's own loader and ComfyUI read it (`write_beside`).
     """
     configs: Any = transformer.peft_config
     config = configs[_ADAPTER]
@@ -88,38 +101,80 @@ def save_adapter(transformer: nn.Module, folder: Path, base_name: str) -> None:
     values = config.to_dict()
     values |= {"inference_mode": True, "base_model_name_or_path": base_name, "peft_type": kind}
     plain = {name: _plain(value) for name, value in sorted(values.items())}
-    state = {
-        name: value.detach().float().cpu().contiguous()
+    tensors = {
+        PEFT_PREFIX + name: value.detach().float().cpu().numpy()
         for name, value in get_peft_model_state_dict(transformer).items()
     }
-    files = {WEIGHTS_NAME: PREFIX}
-    if kind == "LORA":
-        files[PIPELINE_WEIGHTS_NAME] = _PIPELINE_PREFIX
-    for file, prefix in files.items():
-        settings = {prefix + name: plain[name] for name in _STRENGTH if name in plain}
-        metadata = {"format": "pt", "lora_adapter_metadata": json.dumps(settings)}
-        tensors = {prefix + name: value for name, value in state.items()}
-        (folder / file).write_bytes(serialised(tensors, metadata=metadata))
+    (folder / WEIGHTS_NAME).write_bytes(peft_file(tensors, plain))
     write_json(folder / CONFIG_NAME, plain)
+    try:
+        layers = read_adapter(folder).layers
+    except AdapterError:
+        # It diverged, which the run finds and tells by itself; nobody else should play it.
+        return
+    write_beside(layers, folder, base_name)
 
 
-def load_adapter(transformer: nn.Module, folder: Path) -> list[tuple[str, nn.Parameter]]:
-    """Give `transformer` the adapter in `folder`; return its parameters by name.
+def load_adapter(transformer: nn.Module, place: Path) -> None:
+    """Put the adapter of a folder or file into `transformer`, with peft's layers.
+
+    What peft has no layers for (LoKr with DoRA, a length a column) goes into the weights.
 
     Raises:
-        AdapterError: it is damaged, or was made for another model.
+        AdapterError: it cannot be read, or was made for another model.
     """
-    config = read_adapter_config(folder)
-    weights = read_adapter_weights(folder)
+    put_in(transformer, read_adapter(place))
+
+
+def put_in(transformer: nn.Module, stored: StoredAdapter) -> None:
+    """Put an adapter that was read into `transformer`; raises what `load_adapter` raises."""
+    check_fit(transformer, stored)
+    if not peft_knows(stored):
+        for name, layer in stored.layers.items():
+            weight: Any = transformer.get_submodule(name).weight
+            with torch.no_grad():
+                weight.add_(AdaptedLayer(layer, 1.0).delta(weight.float()).to(weight.dtype))
+        return
+    # The layers by their full names: a suffix would give others an adapter of their own.
+    values = peft_config(stored.layers, "") | {"target_modules": sorted(stored.layers)}
+    kind, place = _CONFIGS[values["peft_type"]], stored.files.place
+    known = {k: v for k, v in values.items() if k in kind.__dataclass_fields__}
     try:
-        kind = _CONFIGS[config["peft_type"]]
-        known = {k: v for k, v in config.items() if k in kind.__dataclass_fields__}
-        made = kind(**known | {"inference_mode": False})
-        parameters = _inject(transformer, made)
+        parameters = _inject(transformer, kind(**known | {"inference_mode": False}))
     except (ValueError, TypeError) as error:
-        raise AdapterError(f"{folder} cannot be put into this model: {error}") from error
-    copy_weights(parameters, weights, folder)
-    return parameters
+        raise AdapterError(f"{place} cannot be put into this model: {error}") from error
+    copy_weights(parameters, peft_state(stored), place)
+
+
+def peft_knows(stored: StoredAdapter) -> bool:
+    """Whether peft has layers of this kind and these sizes."""
+    try:
+        check_writable(stored.layers, "peft", stored.name)
+    except AdapterError:
+        return False
+    return True
+
+
+def peft_state(stored: StoredAdapter) -> dict[str, Tensor]:
+    """An adapter's tensors as peft's layers in diffusers' denoiser call them."""
+    return {name: torch.from_numpy(v) for name, v in peft_tensors(stored.layers).items()}
+
+
+def check_fit(transformer: nn.Module, stored: StoredAdapter) -> None:
+    """Raise `AdapterError` naming the layers that `transformer` does not have like that."""
+    linears = dict(_linears(transformer))
+    wrong = []
+    for name, layer in stored.layers.items():
+        here = (linears[name].in_features, linears[name].out_features) if name in linears else None
+        if here != layer.shape:
+            wrong.append(f"{name[:120]} has shape {layer.shape} there and {here or 'none'} here")
+    if wrong:
+        more = f", and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
+        raise AdapterError(
+            f"the adapter {stored.files.place} does not fit this model: "
+            f"{'; '.join(wrong[:_NAMED])}{more} ({len(wrong)} of its {len(stored.layers)} layers). "
+            "Was it trained on another model?"
+        )
 
 
 def copy_weights(
@@ -138,37 +193,6 @@ def copy_weights(
     with torch.no_grad():
         for name, value in parameters:
             value.copy_(weights[name])
-
-
-def read_adapter_config(folder: Path) -> dict[str, Any]:
-    """`adapter_config.json` of a LoRA or LoKr adapter; `AdapterError` for anything else."""
-    if not folder.is_dir():
-        raise AdapterError(f"the LoRA checkpoint {folder} does not exist, or is not a folder.")
-    try:
-        config = read_json(folder / CONFIG_NAME)
-    except LuthierError as error:
-        raise AdapterError(f"{folder} is not a LoRA adapter: {error}") from error
-    if not isinstance(config, dict) or config.get("peft_type") not in _CONFIGS:
-        kind = config.get("peft_type") if isinstance(config, dict) else None
-        raise AdapterError(
-            f"{folder / CONFIG_NAME} is not of a LoRA or LoKr adapter: peft_type is {kind}."
-        )
-    return config
-
-
-def read_adapter_weights(folder: Path) -> dict[str, Tensor]:
-    """The adapter's tensors by name without PEFT's prefix; none holds a NaN."""
-    path = folder / WEIGHTS_NAME
-    try:
-        tensors = load_file(path)
-    except FileNotFoundError:
-        raise AdapterError(f"{folder} is not a LoRA adapter: {WEIGHTS_NAME} is missing.") from None
-    except (SafetensorError, OSError) as error:
-        raise AdapterError(f"{path} is damaged: {error}") from error
-    for name, value in tensors.items():
-        if not torch.isfinite(value).all():
-            raise AdapterError(f"{path} holds values that are no numbers (NaN) in {name}.")
-    return {_plain_name(name.removeprefix(PREFIX)): value for name, value in tensors.items()}
 
 
 def _inject(transformer: nn.Module, config: Any) -> list[tuple[str, nn.Parameter]]:

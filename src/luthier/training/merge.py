@@ -18,12 +18,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from luthier.errors import ModelError, PathError, StorageError, TrainingError
+from luthier.errors import AdapterError, ModelError, PathError, StorageError, TrainingError
 from luthier.files import atomic_folder, read_json
 from luthier.music.checkpoints import ModelFolder, open_model
 from luthier.music.model import verify_model, write_manifest
 from luthier.progress import SILENT, Display
-from luthier.training.lora import AdapterError
 from luthier.training.merge_adapters import Adapter, Weighted, open_adapter
 from luthier.training.merge_base import (
     DENOISER,
@@ -135,7 +134,7 @@ def merge(
     Args:
         base_dir: a model folder in any layout that `open_model` knows; one with a manifest is
             checked against it. The original layout of ACE-Step 1.5 becomes diffusers'.
-        adapters: PEFT adapters (LoRA, rsLoRA, DoRA, LoKr) or full checkpoints, with strengths.
+        adapters: of any spelling (LoRA, rsLoRA, DoRA, LoKr) or full checkpoints, with strengths.
         output_dir: a new or empty folder.
         storage: "base" keeps every tensor's type; "exact" keeps those that change in float32, so
             that nothing of a fine adapter is rounded away.

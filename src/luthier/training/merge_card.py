@@ -11,8 +11,9 @@ from typing import Any
 
 from luthier.errors import LuthierError
 from luthier.files import read_json, write_text
+from luthier.music.adapter_place import home_of
 from luthier.music.checkpoints import ModelFolder
-from luthier.provenance import input_record, write_run
+from luthier.provenance import input_record, run_path, write_run
 from luthier.training.merge_adapters import Adapter
 from luthier.training.merge_check import Check
 
@@ -102,12 +103,18 @@ def base_name(base: ModelFolder) -> str:
     return base.spec.name if base.layout == "luthier" else base.folder.resolve().name
 
 
-def licences_of(folder: Path) -> list[str]:
-    """The licences that a folder's record names; none where there is no record."""
+def licences_of(place: Path) -> list[str]:
+    """The licences that the record of a folder or file names; none where there is no record."""
     try:
-        return [str(name) for name in read_json(folder / "run.json").get("licences", [])]
+        return [str(name) for name in read_json(_record_of(place)).get("licences", [])]
     except (LuthierError, AttributeError):
         return []
+
+
+def _record_of(place: Path) -> Path:
+    """The record of a folder or file, else of the checkpoint that it belongs to."""
+    own = run_path(place)
+    return own if own.is_file() else home_of(place) / "run.json"
 
 
 def _head(base: ModelFolder, licences: Sequence[str], name: str) -> Iterator[str]:
@@ -153,7 +160,7 @@ def _credits(adapters: Sequence[Adapter]) -> Iterator[str]:
 
 def _data_sets(adapter: Path) -> Iterator[Path]:
     try:
-        inputs = read_json(adapter / "run.json")["inputs"]
+        inputs = read_json(_record_of(adapter))["inputs"]
         folders = [Path(row["path"]) for row in inputs]
     except (LuthierError, KeyError, TypeError):
         return

@@ -1,68 +1,91 @@
 """What an adapter does to one weight, computed in float32 when it is asked for.
 
-LoRA (Hu et al., 2021) adds alpha/rank · B·A, rsLoRA (Kalajdzievski, 2023) alpha/√rank · B·A; DoRA
-(Liu et al., 2024) then gives each row the length that it learned; LoKr (Yeh et al., 2023) adds
-alpha/rank · kron(w1, w2). A strength multiplies the scale inside, as peft's `scale_layer` and
-diffusers' `set_adapters` do.
+LoRA (Hu et al., 2021) adds alpha/rank · B·A, rsLoRA (Kalajdzievski, 2023) alpha/√rank · B·A; LoKr
+(Yeh et al., 2023) adds alpha/rank · kron(w1, w2); DoRA (Liu et al., 2024) then gives each row, in
+early LyCORIS each column, the length that it learned. A strength multiplies the scale inside, as
+peft's `scale_layer` and diffusers' `set_adapters` do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from luthier.music.adapter_layer import LayerWeights
 from luthier.training.tensor_file import Record
 
-FULL = "full"  # the role of a whole new weight
 
-
-@dataclass(frozen=True)
-class Change:
+class Change(Protocol):
     """What one adapter does to one weight."""
-
-    tensors: Mapping[str, Record]  # by role: lora_A, lokr_w1 …, or the whole new weight
-    factor: float  # what the product counts, strength included
 
     @property
     def shape(self) -> tuple[int, ...]:
         """That of the weight."""
-        shapes = {role: record.shape for role, record in self.tensors.items()}
-        if FULL in shapes:
-            return shapes[FULL]
-        if "lora_A" in shapes:
-            return shapes["lora_B"][0], shapes["lora_A"][1]
-        first, second = (_product_shape(shapes, f"lokr_w{i}") for i in (1, 2))
-        return first[0] * second[0], first[1] * second[1]
-
-    def delta(self, weight: Tensor) -> Tensor:
-        """What is added to `weight`; both float32."""
-        read = {role: record.read().float() for role, record in self.tensors.items()}
-        if FULL in read:
-            return self.factor * (read[FULL] - weight)
-        if "lora_A" not in read:
-            return self.factor * torch.kron(_product(read, "lokr_w1"), _product(read, "lokr_w2"))
-        added = self.factor * (read["lora_B"] @ read["lora_A"])
-        if "lora_magnitude_vector" not in read:
-            return added
-        direction = added.add_(weight)
-        lengths = read["lora_magnitude_vector"] / torch.linalg.norm(direction, dim=1)
-        return direction.mul_(lengths[:, None]).sub_(weight)
 
     @property
     def rank(self) -> int:
         """Of the product; 0 where the matrices are whole."""
-        inner = ("lora_A", "lokr_w1_b", "lokr_w2_b")
-        return max((self.tensors[r].shape[0] for r in inner if r in self.tensors), default=0)
+
+    def delta(self, weight: Tensor) -> Tensor:
+        """What is added to `weight`; both float32."""
 
 
-def _product(read: Mapping[str, Tensor], role: str) -> Tensor:
-    return read[role] if role in read else read[f"{role}_a"] @ read[f"{role}_b"]
+@dataclass(frozen=True)
+class WholeWeight:
+    """A weight that was trained as a whole."""
+
+    record: Record
+    strength: float
+    rank = 0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of the weight."""
+        return self.record.shape
+
+    def delta(self, weight: Tensor) -> Tensor:
+        """What is added to `weight`; both float32."""
+        return self.strength * (self.record.read().float() - weight)
 
 
-def _product_shape(shapes: Mapping[str, tuple[int, ...]], role: str) -> tuple[int, ...]:
-    if role in shapes:
-        return shapes[role]
-    return shapes[f"{role}_a"][0], shapes[f"{role}_b"][1]
+@dataclass(frozen=True)
+class AdaptedLayer:
+    """The matrices of an adapter for a linear layer."""
+
+    layer: LayerWeights
+    strength: float
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of the weight."""
+        inputs, outputs = self.layer.shape
+        return outputs, inputs
+
+    @property
+    def rank(self) -> int:
+        """Of the product; 0 where the matrices are whole."""
+        return self.layer.rank
+
+    @property
+    def factor(self) -> float:
+        """What the product counts, strength included."""
+        return self.strength * self.layer.strength.scale
+
+    def delta(self, weight: Tensor) -> Tensor:
+        """What is added to `weight`; both float32."""
+        read = {role: torch.from_numpy(t.read()) for role, t in self.layer.tensors.items()}
+        if self.layer.is_kronecker:
+            factors = (torch.from_numpy(self.layer.factor(name)) for name in ("w1", "w2"))
+            added = self.factor * torch.kron(*factors)
+        else:
+            added = self.factor * (read["up"] @ read["down"])
+        if not self.layer.has_magnitude:
+            return added
+        direction = added.add_(weight)
+        axis = 0 if self.layer.by_column else 1
+        lengths = torch.linalg.norm(direction, dim=axis, keepdim=True)
+        wanted = read["magnitude"].reshape(lengths.shape)
+        return direction.mul_(wanted / lengths).sub_(weight)

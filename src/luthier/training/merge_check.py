@@ -6,7 +6,6 @@ and what each adds to a layer's output is summed.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,19 +14,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from luthier.files import read_json, write_json
+from luthier.music.adapter_file import StoredAdapter
+from luthier.music.adapter_layer import LayerWeights
 from luthier.music.checkpoints import CLASSES, ModelFolder
 from luthier.music.denoiser import denoise
 from luthier.music.weight_files import safetensors_files
-from luthier.training.lora import CONFIG_NAME, PREFIX, WEIGHTS_NAME, load_adapter
-from luthier.training.merge_adapters import Adapter, native_name
-from luthier.training.tensor_file import Slot, read_header, write_tensors
+from luthier.training.lora import peft_knows, put_in
+from luthier.training.merge_adapters import Adapter
+from luthier.training.merge_change import WholeWeight
+from luthier.training.tensor_file import read_header
 
 # Of the velocity's size. float32 only adds in another order; the others keep 11 and 8 bits of each
 # weight, which moves the velocity by some thousandths and hundredths.
 ALLOWED = {"F64": 1e-4, "F32": 1e-4, "F16": 0.01, "BF16": 0.05}
 _NOTHING = 1e-5  # an effect that float32 cannot tell from another order of adding
 _BATCH, _TOKENS, _PATCHES = 2, 12, 24
+Hook = Callable[[nn.Module, Any, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -90,11 +92,16 @@ def _velocity_with(model: Any, adapters: Sequence[Adapter]) -> Tensor:
     for adapter in adapters:
         if adapter.method == "full":
             continue
-        layers = dict(_twin(model, adapter).named_modules())
-        for name in adapter.changes:
-            module = name.removesuffix(".weight")
-            hook = _adding(layers[module])
-            handles.append(model.get_submodule(module).register_forward_hook(hook))
+        assert adapter.stored is not None
+        known = peft_knows(adapter.stored)
+        layers = dict(_twin(model, adapter, adapter.stored).named_modules()) if known else {}
+        for name in adapter.stored.layers:
+            hook = (
+                _adding(layers[name])
+                if known
+                else _adding_without_peft(adapter, adapter.stored, name)
+            )
+            handles.append(model.get_submodule(name).register_forward_hook(hook))
     try:
         return _velocity(model)
     finally:
@@ -102,7 +109,7 @@ def _velocity_with(model: Any, adapters: Sequence[Adapter]) -> Tensor:
             handle.remove()
 
 
-def _adding(layer: nn.Module) -> Callable[[nn.Module, Any, Tensor], Tensor]:
+def _adding(layer: nn.Module) -> Hook:
     base: Any = layer.base_layer
 
     def hook(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
@@ -112,14 +119,13 @@ def _adding(layer: nn.Module) -> Callable[[nn.Module, Any, Tensor], Tensor]:
     return hook
 
 
-def _twin(model: Any, adapter: Adapter) -> nn.Module:
+def _twin(model: Any, adapter: Adapter, stored: StoredAdapter) -> nn.Module:
     """The model once more with peft's layers; it shares the weights of `model`."""
     with torch.device("meta"):
         twin: nn.Module = CLASSES["transformer"].from_config(model.config)
     twin.load_state_dict(model.state_dict(), strict=True, assign=True)
     twin.eval()
-    with tempfile.TemporaryDirectory(prefix="luthier-adapter-") as folder:
-        load_adapter(twin, _native_copy(adapter, Path(folder)))
+    put_in(twin, stored)
     for layer in twin.modules():
         scale: Any = getattr(layer, "scale_layer", None)
         if scale is not None:
@@ -127,30 +133,47 @@ def _twin(model: Any, adapter: Adapter) -> nn.Module:
     return twin.eval()
 
 
-def _native_copy(adapter: Adapter, folder: Path) -> Path:
-    """The adapter with diffusers' names, where a trainer of the original layout wrote it."""
-    modules = sorted(name.removesuffix(".weight") for name in adapter.changes)
-    records = read_header(adapter.folder / WEIGHTS_NAME)
-    renamed = [
-        Slot(PREFIX + native_name(name.removeprefix(PREFIX)), record.dtype, record)
-        for name, record in records.items()
-    ]
-    if [slot.name for slot in renamed] == list(records):
-        return adapter.folder
-    config = read_json(adapter.folder / CONFIG_NAME) | {"target_modules": modules}
-    for patterns in ("rank_pattern", "alpha_pattern"):
-        values = (config.get(patterns) or {}).items()
-        config[patterns] = {native_name(f"{k}.weight")[: -len(".weight")]: v for k, v in values}
-    write_json(folder / CONFIG_NAME, config)
-    write_tensors(folder / WEIGHTS_NAME, renamed, lambda _, value: value)
-    return folder
+def _adding_without_peft(adapter: Adapter, stored: StoredAdapter, name: str) -> Hook:
+    """What peft has no layer for: computed on the activations, not on the weights."""
+    layer = stored.layers[name]
+    factor = adapter.weight * layer.strength.scale
+
+    def hook(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        (x,) = inputs
+        linear: Any = module
+        plain = nn.functional.linear(x, linear.weight)
+        changed = plain + factor * _product(layer, x)
+        if layer.has_magnitude:
+            whole = linear.weight + torch.from_numpy(layer.product()) * adapter.weight
+            wanted = torch.from_numpy(layer.magnitudes())
+            ratio = wanted / whole.norm(dim=0 if layer.by_column else 1)
+            if layer.by_column:
+                x = x * ratio
+                changed = nn.functional.linear(x, linear.weight) + factor * _product(layer, x)
+            else:
+                changed = changed * ratio
+        return output + changed - plain
+
+    return hook
+
+
+def _product(layer: LayerWeights, x: Tensor) -> Tensor:
+    """The matrices of a layer, without strength, times its input."""
+    if not layer.is_kronecker:
+        down, up = (torch.from_numpy(layer.tensors[role].read()) for role in ("down", "up"))
+        return x @ down.T @ up.T
+    first, second = (torch.from_numpy(layer.factor(name)) for name in ("w1", "w2"))
+    parts = x.reshape(*x.shape[:-1], first.shape[1], second.shape[1])
+    made = torch.einsum("ab,cd,...bd->...ac", first, second, parts)
+    return made.flatten(-2)
 
 
 def _move_weights(model: Any, adapter: Adapter) -> None:
     parameters = dict(model.named_parameters())
     with torch.no_grad():
         for name, change in adapter.changes.items():
-            new = change.tensors["full"].read().to(parameters[name].dtype)
+            assert isinstance(change, WholeWeight)
+            new = change.record.read().to(parameters[name].dtype)
             parameters[name].lerp_(new, adapter.weight)
 
 

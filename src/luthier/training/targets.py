@@ -8,11 +8,14 @@ training, so an adapter there would never be trained.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from luthier.errors import RequestError
 
 _SAME_AS = {"q_proj": "to_q", "k_proj": "to_k", "v_proj": "to_v", "o_proj": "to_out.0"}
+_LARGEST = 1024  # rank or alpha of a single layer
 _OUTSIDE = {
     "speaker_embedder": "the timbre encoder",
     "linear_q": "the lyric encoder",
@@ -35,6 +38,37 @@ def translated(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
             "of the denoiser: to_q, to_k, to_v, to_out.0, gate_proj, up_proj, down_proj."
         )
     return kept, outside
+
+
+def pairs_of(values: Any) -> Any:
+    """Values of single layers as `suffix:value`, from such or from an object, as peft has it."""
+    if isinstance(values, Mapping):
+        return tuple(f"{name}:{value}" for name, value in values.items())
+    return tuple(text for text in values if text) if isinstance(values, list | tuple) else values
+
+
+def layer_values(pairs: Sequence[str], *, whole: bool = False) -> dict[str, float]:
+    """What `suffix:value` pairs say, with diffusers' names.
+
+    Raises:
+        ValueError: one is no pair of a layer's name and a number above 0.
+    """
+    found: dict[str, float] = {}
+    for pair in pairs:
+        name, _, text = pair.rpartition(":")
+        try:
+            value = float(text)
+        except ValueError:
+            value = 0.0
+        if not re.fullmatch(r"[\w.]+", name) or not 0 < value <= _LARGEST or (whole and value % 1):
+            number = "a whole number" if whole else "a number"
+            raise ValueError(
+                f"it has {pair!r}: each is the end of a layer's name, a colon and {number} from "
+                f"above 0 to {_LARGEST}, for example cross_attn.to_q:8"
+            )
+        head, dot, last = name.rpartition(".")
+        found[head + dot + _SAME_AS.get(last, last)] = value
+    return found
 
 
 def left_out(outside: Sequence[str]) -> str:

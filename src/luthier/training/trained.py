@@ -11,14 +11,15 @@ from safetensors.torch import load_file
 from safetensors.torch import save as serialised
 from torch import Tensor, nn
 
+from luthier.errors import AdapterError
 from luthier.files import make_folder
+from luthier.music.adapter_file import read_adapter
 from luthier.training.config import TrainConfig
 from luthier.training.lora import (
-    AdapterError,
     add_adapter,
     copy_weights,
     load_adapter,
-    read_adapter_weights,
+    peft_state,
     save_adapter,
 )
 
@@ -49,7 +50,7 @@ def read_trained(folder: Path) -> dict[str, Tensor]:
     """The trained tensors of a checkpoint by name; `AdapterError` when they are damaged."""
     path = folder / FULL_WEIGHTS
     if not path.is_file():
-        return read_adapter_weights(folder)
+        return peft_state(read_adapter(folder))
     try:
         tensors: dict[str, Tensor] = load_file(path)
     except (SafetensorError, OSError) as error:
@@ -61,7 +62,7 @@ def read_trained(folder: Path) -> dict[str, Tensor]:
 
 
 def load_trained(transformer: Any, folder: Path) -> None:
-    """Put a checkpoint into a fresh base denoiser, for evaluation or playing.
+    """Put a checkpoint, or an adapter of any trainer, into a fresh base denoiser to play it.
 
     Raises:
         AdapterError: it is damaged, or was made for another model.

@@ -65,7 +65,7 @@ def _load(service: Service, wanted: LoadAsked) -> tuple[dict[str, Any], str | No
     folder = service.adapters.folder(wanted.lora_path)
     facts = service.adapters.facts(folder)
     service.adapters.check_fit(facts, service.default_model)
-    name = wanted.adapter_name or folder.name
+    name = wanted.adapter_name or facts.name
     service.adapters.state.load(name, folder)
     told = {
         "message": f"{name} is loaded: {facts.method} of rank {facts.rank}.",

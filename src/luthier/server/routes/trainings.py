@@ -11,7 +11,8 @@ from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
 from luthier.errors import LuthierError, RequestError
-from luthier.files import atomic_folder
+from luthier.files import atomic_folder, make_folder
+from luthier.music.adapter_place import CONFIG_NAME, OTHER_SPELLINGS, WEIGHTS_NAME
 from luthier.server.envelope import enveloped
 from luthier.server.job_desk import JobDesk
 from luthier.server.job_log import loss_history, tail
@@ -226,9 +227,11 @@ def _exported(desk: JobDesk, wanted: ExportAsked) -> dict[str, Any]:
     if not found:
         raise RequestError("lora_output_dir: there is no checkpoint in that folder yet.")
     newest = max(found, key=lambda p: int(_CHECKPOINT.fullmatch(p.name)[1]))  # type: ignore[index]
+    others = [name for name in OTHER_SPELLINGS if (newest / name).exists()]
     with atomic_folder(place) as folder:
-        for name in ("adapter_config.json", "adapter_model.safetensors"):
+        for name in (CONFIG_NAME, WEIGHTS_NAME, *others):
             # Within a run, too, a link may lead out of the roots.
             found_at = desk.roots.path(str(newest / name), "lora_output_dir", of="file")
+            make_folder((folder / name).parent)
             shutil.copyfile(found_at, folder / name)
     return {"message": f"Exported {newest.name}", "export_path": wanted.export_path}

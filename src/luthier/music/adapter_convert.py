@@ -1,0 +1,211 @@
+"""An adapter in one spelling → the same adapter in another, checked by what both compute."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from luthier.errors import AdapterError, LuthierError, RequestError
+from luthier.files import atomic_file, atomic_folder, read_json, sha256_of
+from luthier.music.adapter_file import StoredAdapter, read_adapter
+from luthier.music.adapter_layer import LayerWeights
+from luthier.music.adapter_place import CONFIG_NAME, SUFFIX, WEIGHTS_NAME, home_of
+from luthier.music.adapter_writer import FOLDERS, SPELLINGS, check_writable, write_spelling
+from luthier.provenance import input_record, run_path, write_run
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float32]
+
+STAGE = "adapter"
+_ALLOWED = 1e-6  # of a layer's own output
+_OURS = {WEIGHTS_NAME, CONFIG_NAME, "run.json"}
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What a conversion will do, or did.
+
+    Attributes:
+        difference: the largest over all layers between what the two compute for random inputs, as
+            a share of its size; None before it was written.
+    """
+
+    source: StoredAdapter
+    spelling: str
+    output: Path
+    difference: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return facts_of(self.source) | {
+            "to": self.spelling,
+            "output": str(self.output),
+            "difference": self.difference,
+        }
+
+
+def facts_of(stored: StoredAdapter) -> dict[str, Any]:
+    """What is worth telling of an adapter, as plain values."""
+    layers = list(stored.layers.values())
+    scales = [layer.strength.scale for layer in layers]
+    return {
+        "path": str(stored.files.place),
+        "spelling": stored.spelling,
+        "method": stored.method,
+        "rank": stored.rank,
+        "ranks": sorted({layer.rank for layer in layers}),
+        "scale": [min(scales), max(scales)],
+        "layers": len(layers),
+        "parts": sorted({name.split(".", 2)[-1] for name in stored.layers}),
+        "base_model": stored.base_model,
+        "sha256": stored.sha256,
+    }
+
+
+def plan_conversion(place: Path, spelling: str, output: Path) -> Conversion:
+    """Check all that can be checked before writing.
+
+    Args:
+        place: the adapter, a folder or a file.
+        spelling: one of `SPELLINGS`.
+        output: a folder for peft and acestep, else a file that ends with .safetensors.
+
+    Raises:
+        AdapterError: it cannot be read, or the spelling cannot hold it.
+        RequestError: the output is something else's, or of another kind.
+    """
+    if spelling not in SPELLINGS:
+        raise RequestError(f"there is no spelling {spelling!r}: there are {', '.join(SPELLINGS)}.")
+    stored = read_adapter(place)
+    check_writable(stored.layers, spelling, stored.name)
+    _refuse_output(stored, spelling, output)
+    return Conversion(stored, spelling, output)
+
+
+def convert(place: Path, spelling: str, output: Path) -> Conversion:
+    """Write an adapter in another spelling, whole or not at all; arguments and errors are those of
+    `plan_conversion`, and:
+
+    Raises:
+        StorageError, PathError: the disk refused.
+    """
+    plan = plan_conversion(place, spelling, output)
+    if spelling in FOLDERS:
+        with atomic_folder(output) as temporary:
+            done = _written(plan, temporary)
+            _record(done, temporary)
+    else:
+        with atomic_file(output) as temporary:
+            done = _written(plan, temporary)
+        _record(done, output)
+    return done
+
+
+def _written(plan: Conversion, target: Path) -> Conversion:
+    write_spelling(plan.source.layers, plan.spelling, target, plan.source.base_model)
+    found = difference(plan.source, read_adapter(target))
+    if not found <= _ALLOWED:
+        raise AdapterError(
+            f"{plan.source.files.place} would not be the same adapter as {plan.spelling}: a layer "
+            f"differs by {found:.2g} of what it computes. Nothing was written."
+        )
+    return Conversion(plan.source, plan.spelling, plan.output, found)
+
+
+def difference(one: StoredAdapter, other: StoredAdapter) -> float:
+    """How far two adapters are apart: the largest difference of a layer's output for random inputs,
+    as a share of the output's size; infinite where they change other layers.
+    """
+    import numpy as np
+
+    if one.layers.keys() != other.layers.keys():
+        return float("inf")
+    largest = 0.0
+    for index, (name, layer) in enumerate(sorted(one.layers.items())):
+        twin = other.layers[name]
+        if layer.shape != twin.shape or layer.has_magnitude != twin.has_magnitude:
+            return float("inf")
+        draw = np.random.default_rng(index).standard_normal((layer.shape[0], 4), dtype=np.float32)
+        first, second = _computed(layer, draw), _computed(twin, draw)
+        size = float(np.abs(first).max()) or 1.0
+        largest = max(largest, float(np.abs(first - second).max()) / size)
+        if layer.has_magnitude:
+            a, b = layer.magnitudes(), twin.magnitudes()
+            largest = max(largest, float(np.abs(a - b).max()))
+            if layer.by_column != twin.by_column:
+                return float("inf")
+    return largest
+
+
+def _computed(layer: LayerWeights, inputs: Array) -> Array:
+    made: Array = layer.product().astype("f8") @ inputs
+    return made
+
+
+def _record(done: Conversion, artefact: Path) -> None:
+    home = home_of(done.source.files.place)
+    record = run_path(done.source.files.place)
+    found = record if record.is_file() else home / "run.json"
+    weights = artefact / WEIGHTS_NAME if artefact.is_dir() else artefact
+    write_run(
+        artefact,
+        stage=STAGE,
+        inputs=[input_record(path) for path in done.source.files.all],
+        config=done.as_dict() | {"written_sha256": sha256_of(weights)},
+        licences=_licences(found),
+        name=done.output.name,
+    )
+
+
+def _licences(record: Path) -> list[str]:
+    try:
+        return [str(name) for name in read_json(record).get("licences", [])]
+    except (LuthierError, AttributeError):
+        return []
+
+
+def _refuse_output(stored: StoredAdapter, spelling: str, output: Path) -> None:
+    target = output.resolve()
+    for path in (stored.files.place, *stored.files.all):
+        source = path.resolve()
+        if source == target or source.is_relative_to(target):
+            raise RequestError(f"{output} holds {path}, which is read: choose another place.")
+    if target.is_relative_to(stored.files.place.resolve()):
+        raise RequestError(
+            f"{output} lies in {stored.files.place}, which is read: choose another place."
+        )
+    if spelling in FOLDERS:
+        if output.exists() and not output.is_dir():
+            raise RequestError(f"{output} is a file, but {spelling} is a folder: name another one.")
+        if output.is_dir() and any(output.iterdir()) and not _is_ours(output):
+            raise RequestError(
+                f"{output} exists, is not empty, and is no adapter that luthier converted: choose "
+                "another folder."
+            )
+        return
+    if output.suffix != SUFFIX:
+        raise RequestError(f"{output}: {spelling} is one file, whose name ends with {SUFFIX}.")
+    if output.is_dir():
+        raise RequestError(
+            f"{output} is a folder, but {spelling} is one file: choose another name."
+        )
+    if output.exists() and not _is_ours(output):
+        raise RequestError(
+            f"{output} exists, and is no adapter that luthier converted: choose another name."
+        )
+
+
+def _is_ours(output: Path) -> bool:
+    """Whether a place holds what a conversion left there, unchanged, and nothing else."""
+    weights = output / WEIGHTS_NAME if output.is_dir() else output
+    names = {path.name for path in output.iterdir()} if output.is_dir() else set()
+    try:
+        record = read_json(run_path(output))
+        same = record["config"]["written_sha256"] == sha256_of(weights)
+        return bool(record["stage"] == STAGE and same and names <= _OURS)
+    except (LuthierError, KeyError, TypeError):
+        return False
