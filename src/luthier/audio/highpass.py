@@ -54,7 +54,7 @@ def _without_low(part: Array, sample_rate: int) -> Array:
     length = 1 << (size - 1).bit_length()
     spectrum = np.fft.rfft(part, length) * _low_pass(sample_rate, length)
     # The first 2·half values are circular; what follows is the low part of the middle.
-    low = np.fft.irfft(spectrum, length)[:, 2 * half : size]
+    low = np.fft.irfft(spectrum, length)[:, 2 * half : size].astype(np.float32, copy=False)
     high: Array = part[:, half : size - half] - low
     return high
 
