@@ -12,10 +12,13 @@ from luthier.cli import common
 from luthier.cli.evaluate import (
     add_measure_arguments,
     add_sample_arguments,
+    after_stop,
     settings_of,
     show_plan,
     write_page,
 )
+
+__all__ = ["HELP", "add_arguments", "after_stop", "compare", "run"]
 
 if TYPE_CHECKING:
     from luthier.evaluation.compare import Ranking

@@ -164,6 +164,14 @@ def run(args: argparse.Namespace) -> int:
     return print_validation(args, found, extra)
 
 
+def after_stop(args: argparse.Namespace) -> str:
+    """How to go on: what was played and measured is not done again, where it is kept."""
+    kept = ["clips that were played"] if args.generate_samples else []
+    kept += [] if args.no_cache else ["measures of real tracks"]
+    said = f"{' and '.join(kept)} are kept; " if kept else "nothing is kept; "
+    return f"{said}do the rest with  {common.command_of(args)}"
+
+
 def _requests(path: Path | None) -> list[dict[str, Any]] | None:
     from luthier.evaluation.requests import read_requests
 
