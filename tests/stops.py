@@ -17,6 +17,7 @@ from ctrl_c import heed_ctrl_c
 
 LIMIT_S = 10.0
 _MARK = "LUTHIER_TEST_MARK"
+NOT_OURS = (".ses", "torchinductor_")  # what onnxruntime and torch keep in the temporary folder
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def stopped(
     nth: int = 1,
     delay_s: float = 0.2,
     program: str = "luthier",
-    at_most_s: float = 90.0,
+    at_most_s: float = 400.0,  # a demo before its last stage, on a busy machine,
 ) -> Stop:
     """Run `words`; the process gets the signal in the function at `place`. It must leave neither a
     process nor a temporary file.
@@ -78,7 +79,7 @@ def stopped(
     assert done.returncode == 128 + signal.Signals[name], done.stdout + done.stderr
     assert "Traceback" not in done.stderr, done.stderr
     assert not living(mark)
-    assert [path.name for path in tmp.iterdir() if path.name != ".ses"] == []  # onnxruntime's own
+    assert [path.name for path in tmp.iterdir() if not path.name.startswith(NOT_OURS)] == []
     return Stop(done.returncode, done.stdout, done.stderr, seconds)
 
 

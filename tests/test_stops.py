@@ -74,7 +74,7 @@ def assert_demo_tells_the_truth(out: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", pytest.param("SIGINT", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("stage", slow_but("curate", "train"))
+@pytest.mark.parametrize("stage", slow_but("train"))
 def test_the_demo_stops_in_every_stage(
     recordings: Path, tmp_path: Path, stage: str, name: str
 ) -> None:
@@ -144,7 +144,7 @@ def train_words(logs: Path, steps: int, *more: str) -> list[str]:
 @pytest.mark.parametrize("name", ["SIGTERM", pytest.param("SIGINT", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "stage",
-    [pytest.param(s, marks=() if s in ("encode", "samples") else pytest.mark.slow) for s in TRAIN],
+    [pytest.param(s, marks=() if s == "samples" else pytest.mark.slow) for s in TRAIN],
 )
 def test_training_stops_in_every_stage(tmp_path: Path, stage: str, name: str) -> None:
     logs = tmp_path / "logs"
@@ -183,6 +183,7 @@ def test_training_goes_on_as_it_says_and_ends_the_same(tmp_path: Path) -> None:
     assert last[0].read_bytes() == last[1].read_bytes()
 
 
+@pytest.mark.slow
 def test_the_way_on_keeps_flags_and_drops_another_start(tmp_path: Path) -> None:
     words = train_words(tmp_path, 4, "--samples", "0", "--quiet")
     assert main(words) == 0
@@ -371,7 +372,7 @@ def rest(tmp_path: Path, clips: Path) -> dict[str, tuple[str, int, float, list[s
             ["dataset", "build", str(data), "--metadata", str(tmp_path / "meta"), "--out", out],
         ),
         "prompts": (
-            *("luthier.dataset.prompts:write_text", 2, 0.0),
+            *("luthier.dataset.prompts:write_track", 2, 0.0),
             ["prompts", str(data)],
         ),
         "generate": (
@@ -432,7 +433,7 @@ SCRIPTS = {
         ["--data-dir", "DATA", "--metadata-dir", "META", "--output-dir", "OUT"],
     ),
     "lofi_prompt_generator": (
-        "luthier.dataset.prompts:write_text",
+        "luthier.dataset.prompts:write_track",
         ["generate", "--audio-dir", "DATA", "--style-mapping", "META/style_mapping.json"],
     ),
 }

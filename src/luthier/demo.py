@@ -108,7 +108,7 @@ def run_demo(settings: DemoSettings, display: Display = SILENT) -> DemoResult:
             where it was when the same demo is run again.
     """
     from luthier.demo_report import write_demo_report
-    from luthier.music.mini import torch_folder
+    from luthier.models import BUILT_IN, torch_model
     from luthier.provenance import write_run
 
     demo = Demo(settings, display)
@@ -116,7 +116,7 @@ def run_demo(settings: DemoSettings, display: Display = SILENT) -> DemoResult:
     for name in (REPORT_NAME, MEASURES_NAME):
         (demo.out / name).unlink(missing_ok=True)  # an earlier demo's tell of nothing that follows
     source = _recordings(settings)
-    base = torch_folder()
+    base = torch_model(BUILT_IN)
     with demo.stage("curate"):
         curated = _curate(demo, source)
     with demo.stage("data set"):
@@ -323,11 +323,12 @@ def _play(demo: Demo) -> dict[str, MusicPipeline]:
     too.
     """
     from luthier.audio.encode import write_audio
-    from luthier.music.mini import onnx_folder
+    from luthier.models import BUILT_IN, playable_model
     from luthier.music.pipeline import MusicPipeline
     from luthier.music.request import request_from
 
-    folders = {"base": onnx_folder(), "int8": demo.out / "onnx", "fp32": demo.out / "onnx-fp32"}
+    base = playable_model(BUILT_IN).folder
+    folders = {"base": base, "int8": demo.out / "onnx", "fp32": demo.out / "onnx-fp32"}
     pipelines = {name: MusicPipeline(folder) for name, folder in folders.items()}
     requests = requests_of(demo)
     clips = demo.out / "clips"

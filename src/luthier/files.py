@@ -22,6 +22,8 @@ from typing import Any
 from luthier.errors import LuthierError, PathError, StorageError
 from luthier.stopping import last_act
 
+CACHE_VARIABLE = "LUTHIER_CACHE_DIR"
+
 
 def _explain(error: OSError, path: Path, temporary: Path | None = None) -> LuthierError:
     # First, because a copy that finds no room names the file that it was reading.
@@ -140,6 +142,15 @@ def temporary_folder(where: Path | None = None) -> Iterator[Path]:
             yield folder
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give the file behind `source` a second name; a copy where the file system allows none."""
+    real = source.resolve()
+    try:
+        os.link(real, target)
+    except OSError:
+        shutil.copyfile(real, target)
+
+
 def _remove_folder(folder: Path) -> None:
     """Remove a temporary folder that another thread may still be writing, or about to rename."""
     doomed = _sibling(folder)
@@ -206,6 +217,16 @@ def sha256_of(path: Path) -> str:
         raise PathError(f"{path} does not exist.") from None
     except OSError as error:
         raise PathError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def cache_folder(kind: str) -> Path:
+    """Where luthier keeps what it can make again, a folder a kind; it may not be there yet.
+
+    It is $LUTHIER_CACHE_DIR, else luthier/ in $XDG_CACHE_HOME or ~/.cache.
+    """
+    own = os.environ.get(CACHE_VARIABLE)
+    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return (Path(own).expanduser() if own else Path(home) / "luthier") / kind
 
 
 def existing_folder(path: Path, what: str) -> Path:

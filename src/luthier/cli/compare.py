@@ -13,6 +13,7 @@ from luthier.cli.evaluate import (
     add_measure_arguments,
     add_sample_arguments,
     after_stop,
+    place_of_argument,
     settings_of,
     show_plan,
     write_page,
@@ -31,10 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `luthier compare`."""
     parser.add_argument(
         "checkpoints",
-        type=Path,
         nargs="+",
         metavar="PATH",
-        help="checkpoints, folders of clips, or evaluations as JSON",
+        help="checkpoints, models, folders of clips, or evaluations as JSON",
     )
     parser.add_argument(
         "--reference",
@@ -52,13 +52,14 @@ def run(args: argparse.Namespace) -> int:
     return compare(args, args.checkpoints, args.reference)
 
 
-def compare(args: argparse.Namespace, paths: list[Path], reference: Path | None) -> int:
-    """Rank `paths`; what `luthier compare` and the contract's script share."""
+def compare(args: argparse.Namespace, named: list[str], reference: Path | None) -> int:
+    """Rank what is `named`; what `luthier compare` and the contract's script share."""
     from luthier.errors import RequestError
     from luthier.evaluation.compare import rank, scored
     from luthier.evaluation.validate import validation_loss
     from luthier.files import read_json, write_json
 
+    paths = [place_of_argument(args, text) for text in named]
     settings = settings_of(args)
     names = [path.resolve().name for path in paths]
     twice = next((name for name in names if names.count(name) > 1), None)

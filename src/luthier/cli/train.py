@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from luthier.cli import common
+from luthier.cli.hub_flags import MODEL_HELP, add_hub_arguments, hub_of
+from luthier.models import BUILT_IN, torch_model
 
 HELP = "fine-tune a model on a data set: LoRA, LoKr or all weights; resumable"
 _LOGS_VARIABLE = "LOFI_CHECKPOINT_DIR"
@@ -21,9 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--exp-name", required=True, metavar="NAME", help="name of the run")
     parser.add_argument(
         "--model",
-        default="mini",
+        default=BUILT_IN,
         metavar="MODEL",
-        help="mini, or a model folder: luthier's, diffusers' or original layout (default: mini)",
+        help=f"{MODEL_HELP} (default: {BUILT_IN})",
     )
     parser.add_argument(
         "--logs-dir",
@@ -42,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume-from", type=int, metavar="STEP", help="go on from the checkpoint of this step"
     )
+    add_hub_arguments(parser)
     _add_settings(parser.add_argument_group("training settings"))
 
 
@@ -99,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
         name: value for name, value in vars(args).items() if name in TrainConfig.model_fields
     }
     config = config_from(values)
-    model = model_folder(args.model)
+    model = torch_model(args.model, hub_of(args))
     if args.dry_run:
         from luthier.training.preflight import preflight
 
@@ -152,13 +155,6 @@ def exit_code(result: Any) -> int:
     if result.stopped_by:
         return int(128 + result.stopped_by)
     return 1 if result.loss is None else 0
-
-
-def model_folder(name: str) -> Path:
-    """The folder of a model by name: `mini` is the built-in one."""
-    from luthier.music.mini import torch_folder
-
-    return torch_folder() if name == "mini" else Path(name)
 
 
 def _text(result: Any, args: argparse.Namespace) -> str:

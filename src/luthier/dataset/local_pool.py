@@ -20,7 +20,7 @@ from threading import Thread
 
 from luthier.dataset.curate_file import CurateJob, CurateResult, curate_file
 from luthier.errors import LuthierError
-from luthier.stopping import SIGNALS, last_act
+from luthier.stopping import SIGNALS, last_act, uninterrupted
 
 TRIES_ALONE = 2
 _PATIENCE_S = 4.0  # for files in work once a stop is asked for
@@ -43,7 +43,9 @@ def run_local(jobs: Sequence[CurateJob], workers: int, record: Record) -> None:
     """
     if workers == 1:
         for job in jobs:
-            record(job, curate_safely(job))
+            result = curate_safely(job)
+            with uninterrupted():
+                record(job, result)
         return
     waiting = deque(jobs)
     while waiting:
@@ -142,11 +144,13 @@ def _settle(
     lost = []
     for future in done:
         try:
-            record(running[future], future.result())
+            result = future.result()
         except (BrokenProcessPool, CancelledError):
-            lost.append(running[future])
-        # Only now: Ctrl-C may have come while it was being recorded, and then it is done again.
-        del running[future]
+            lost.append(running.pop(future))
+            continue
+        with uninterrupted():
+            record(running[future], result)
+            del running[future]  # only now: what could not be recorded is tried once more
     return lost
 
 

@@ -28,7 +28,6 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--checkpoint",
-        type=Path,
         required=True,
         metavar="DIR",
         help="LoRA checkpoint, or a folder of generated audio",
@@ -49,7 +48,6 @@ def build_compare_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--checkpoints",
-        type=Path,
         nargs="+",
         required=True,
         metavar="DIR",
