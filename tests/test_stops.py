@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -236,13 +237,16 @@ def wait_for(there: Callable[[], object], process: subprocess.Popen[str]) -> Non
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SIGNALS)
-def test_processes_of_accelerate_save_and_leave(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("count", [1, 2])
+def test_processes_of_accelerate_save_and_leave(tmp_path: Path, count: int, name: str) -> None:
+    """One process, which the launcher tells nothing, or two, which agree on the last step."""
     mark, logs = uuid.uuid4().hex, tmp_path / "logs"
     words = train_words(logs, 100_000, "--samples", "0", "--device", "cpu")
-    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    launch = ["-m", "accelerate.commands.launch", "--num_processes", str(count)]
     launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    launch += ["--multi_gpu", "--main_process_port", str(free_port())] if count > 1 else ["--cpu"]
     process = subprocess.Popen(
-        [sys.executable, *launch, "--main_process_port", "0", "-m", "luthier", *words],
+        [sys.executable, *launch, "-m", "luthier", *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -255,13 +259,18 @@ def test_processes_of_accelerate_save_and_leave(tmp_path: Path, name: str) -> No
     out, errors = process.communicate(timeout=60)
     assert time.monotonic() - at < LIMIT_S
     assert process.returncode != 0
-    assert "accelerate launch --num_processes 2 -m luthier train" in out + errors
+    start = "accelerate launch --num_processes 2 -m luthier" if count > 1 else "go on with  luthier"
+    assert f"{start} train" in out + errors
     assert not living(mark)
     rows = read_metrics(logs / "calm" / "metrics.jsonl")
-    saved = sorted(
-        (logs / "calm" / "checkpoints").iterdir(), key=lambda p: read_json(p / "state.json")["step"]
-    )
-    assert read_json(saved[-1] / "state.json")["step"] == rows[-1]["step"]
+    saved = [read_json(p / "state.json") for p in (logs / "calm" / "checkpoints").iterdir()]
+    assert max(state["step"] for state in saved) == rows[-1]["step"]
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
 
 
 # --- curation ---------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ one tensor that ACE-Step publishes so (`silence_latent.pt`), which is read with 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -99,7 +100,7 @@ def look_up(repository: str, revision: str | None, hub: Hub) -> Listing:
     from huggingface_hub import HfApi, constants
 
     wanted = revision or DEFAULT_REVISION
-    if hub.offline or constants.HF_HUB_OFFLINE:
+    if hub.offline or constants.HF_HUB_OFFLINE or _is_offline():
         return _in_cache(repository, wanted, "nobody is asked in offline mode")
     try:
         with _errors(repository, wanted):
@@ -149,6 +150,12 @@ def fetch(
             "again."
         ) from error
     return found
+
+
+def _is_offline() -> bool:
+    """What the environment says now; the library asks when it is imported."""
+    said = (os.environ.get(name, "") for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
+    return any(value.upper() in ("1", "ON", "YES", "TRUE") for value in said)
 
 
 class _UnreachableError(LuthierError):

@@ -24,6 +24,7 @@ from typing import Any
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PATIENCE_S = 7.0  # for the main thread, from the first signal on
 _LAST_ACTS_S = 1.5  # for tidying up without it
+_LOOK_S = 1.0  # between two looks whether the launcher is still there
 _SAME_S = 0.5  # signals as near as this are one request: `timeout` sends two
 
 _last_acts: list[Callable[[], object]] = []
@@ -109,6 +110,9 @@ class _Watch:
 
     def __init__(self, last_words: Callable[[Stopped], object]) -> None:
         self._last_words = last_words
+        # accelerate's plain launcher tells its process nothing when it is ended itself.
+        launched = any(name.startswith("ACCELERATE_") for name in os.environ)
+        self._look_s, self._parent = (_LOOK_S if launched else None), os.getppid()
         self._ear, self._mouth = socket.socketpair()
         self._mouth.setblocking(False)
         self._before = signal.set_wakeup_fd(self._mouth.fileno(), warn_on_full_buffer=False)
@@ -127,9 +131,14 @@ class _Watch:
             signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         first, at = 0, 0.0
         while True:
-            left = max(0.0, at + PATIENCE_S - time.monotonic()) if first else None
+            left = max(0.0, at + PATIENCE_S - time.monotonic()) if first else self._look_s
             if not select.select([self._ear], [], [], left)[0]:
-                self._leave(first)
+                if first:
+                    self._leave(first)
+                if os.getppid() != self._parent:
+                    self._look_s = None  # once
+                    os.kill(os.getpid(), signal.SIGTERM)
+                continue
             numbers = self._ear.recv(64)
             if not numbers:
                 return

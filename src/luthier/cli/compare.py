@@ -59,12 +59,10 @@ def compare(args: argparse.Namespace, named: list[str], reference: Path | None) 
     from luthier.evaluation.validate import validation_loss
     from luthier.files import read_json, write_json
 
+    _refuse_one_name([Path(text) for text in named])  # before anything is downloaded
     paths = [place_of_argument(args, text) for text in named]
     settings = settings_of(args)
-    names = [path.resolve().name for path in paths]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise RequestError(f"two of the paths are called {twice}: a ranking goes by name.")
+    _refuse_one_name(paths)
     if len(paths) < 2:
         raise RequestError("a comparison needs at least two checkpoints.")
     folders = [path for path in paths if path.suffix != ".json"]
@@ -94,6 +92,15 @@ def compare(args: argparse.Namespace, named: list[str], reference: Path | None) 
         write_json(args.out, value)
     common.emit(args, value, ranking.to_text())
     return 0
+
+
+def _refuse_one_name(paths: list[Path]) -> None:
+    from luthier.errors import RequestError
+
+    names = [path.resolve().name for path in paths]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise RequestError(f"two of the paths are called {twice}: a ranking goes by name.")
 
 
 def _validate_all(

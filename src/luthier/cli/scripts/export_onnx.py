@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from luthier.cli import export
-from luthier.cli.hub_flags import MODEL_HELP, add_hub_arguments
+from luthier.cli.hub_flags import MODEL_HELP
 from luthier.cli.scripts.common import add_common_flags, run_script, script_parser
 from luthier.errors import ExportError, LuthierError, ModelError, PathError
 
@@ -54,7 +54,6 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="compare the graphs with torch, and their music with float32's",
     )
-    add_hub_arguments(parser)
     add_common_flags(parser)
     return parser
 

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from luthier.cli import merge
-from luthier.cli.hub_flags import add_hub_arguments
 from luthier.cli.scripts.common import add_common_flags, run_script, script_parser
 from luthier.errors import LuthierError
 
@@ -37,7 +36,6 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="run the merged model and compare it with base + adapter",
     )
-    add_hub_arguments(parser)
     add_common_flags(parser)
     return parser
 

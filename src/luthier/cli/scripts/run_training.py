@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from luthier.cli.hub_flags import MODEL_HELP, add_hub_arguments, hub_of
+from luthier.cli.hub_flags import MODEL_HELP, hub_of
 from luthier.cli.scripts.common import add_common_flags, folder_from, run_script, script_parser
 from luthier.models import BUILT_IN, torch_model
 
@@ -51,7 +51,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--resume-from", type=int, metavar="STEP", help="go on from the checkpoint of this step"
     )
-    add_hub_arguments(parser)
     add_common_flags(parser)
     parser.set_defaults(after_stop=_after_stop)
     return parser
