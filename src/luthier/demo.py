@@ -17,17 +17,20 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from luthier.errors import PathError
+from luthier.errors import PathError, TrainingError
 from luthier.files import existing_folder, make_folder, read_json, write_json
 from luthier.progress import SILENT, Display
 from luthier.report.page import Stage
+from luthier.stopping import Stopped, under_way
 
 if TYPE_CHECKING:
     from luthier.dataset.curate import CurateReport
     from luthier.evaluation.evaluate import Evaluation
     from luthier.music.pipeline import MusicPipeline
+    from luthier.training.config import TrainConfig
 
 EXAMPLE_TRACKS = Path(__file__).parents[2] / "examples" / "tracks"
+REPORT_NAME, MEASURES_NAME = "report.html", "measures.json"
 METADATA = ("sources.json", "style_mapping.json")
 
 
@@ -79,7 +82,8 @@ class Demo:
         """Time a stage and announce it."""
         self.display.say(f"— {name}")
         started = time.perf_counter()
-        yield
+        with under_way(f"the stage {name}"):
+            yield
         self.stages.append(Stage(name, time.perf_counter() - started, note))
 
 
@@ -100,15 +104,19 @@ def run_demo(settings: DemoSettings, display: Display = SILENT) -> DemoResult:
 
     Raises:
         LuthierError: from any stage, in a sentence; what earlier stages made stays.
+        Stopped: by a signal. No report tells of what is not done; a training that has begun goes on
+            where it was when the same demo is run again.
     """
     from luthier.demo_report import write_demo_report
-    from luthier.music.mini import torch_folder
+    from luthier.models import BUILT_IN, torch_model
     from luthier.provenance import write_run
 
     demo = Demo(settings, display)
     make_folder(demo.out)
+    for name in (REPORT_NAME, MEASURES_NAME):
+        (demo.out / name).unlink(missing_ok=True)  # an earlier demo's tell of nothing that follows
     source = _recordings(settings)
-    base = torch_folder()
+    base = torch_model(BUILT_IN)
     with demo.stage("curate"):
         curated = _curate(demo, source)
     with demo.stage("data set"):
@@ -124,7 +132,7 @@ def run_demo(settings: DemoSettings, display: Display = SILENT) -> DemoResult:
     with demo.stage("evaluate"):
         rounds = _evaluate(demo)
     measures = _measures(demo, rounds, merge_error, sizes)
-    write_json(demo.out / "measures.json", measures)
+    write_json(demo.out / MEASURES_NAME, measures)
     report = write_demo_report(demo, rounds, measures, pipelines["base"].spec)
     write_run(
         demo.out,
@@ -221,6 +229,7 @@ def _declare_own(metadata: Path, audio: Path, display: Display) -> None:
 
 
 def _train(demo: Demo, base: Path) -> Path:
+    from luthier.training.checkpoint import CHECKPOINTS
     from luthier.training.config import TrainConfig
     from luthier.training.loop import train
 
@@ -235,12 +244,35 @@ def _train(demo: Demo, base: Path) -> Path:
         samples=0,  # the evaluation that follows plays base and adapter
     )
     logs = demo.out / "logs"
-    shutil.rmtree(logs, ignore_errors=True)
-    result = train(base, demo.out / "dataset", logs, config, display=demo.display)
+    goes_on = _is_unfinished(demo, logs / CHECKPOINTS, config)
+    if not goes_on:
+        shutil.rmtree(logs, ignore_errors=True)
+    result = train(base, demo.out / "dataset", logs, config, display=demo.display, resume=goes_on)
+    if result.stopped_by:
+        raise Stopped(result.stopped_by, f"the stage train, after {result.step} of {steps} steps")
     adapter = demo.out / "adapter"
     shutil.rmtree(adapter, ignore_errors=True)
     shutil.copytree(result.checkpoint, adapter)
     return adapter
+
+
+def _is_unfinished(demo: Demo, checkpoints: Path, config: TrainConfig) -> bool:
+    """Whether the same training, on the same data, was stopped before its last step."""
+    from luthier.dataset.build import load_manifest
+    from luthier.training.checkpoint import newest_valid
+
+    try:
+        start = newest_valid(checkpoints, demo.display)
+    except TrainingError:  # none is whole
+        return False
+    if start is None:
+        return False
+    state = start.state
+    return (
+        state.step < config.max_steps
+        and state.config == config.model_dump(mode="json")
+        and state.origin.dataset_hash == load_manifest(demo.out / "dataset")["hash"]
+    )
 
 
 def _merge(demo: Demo, base: Path, adapter: Path) -> float:
@@ -291,11 +323,12 @@ def _play(demo: Demo) -> dict[str, MusicPipeline]:
     too.
     """
     from luthier.audio.encode import write_audio
-    from luthier.music.mini import onnx_folder
+    from luthier.models import BUILT_IN, playable_model
     from luthier.music.pipeline import MusicPipeline
     from luthier.music.request import request_from
 
-    folders = {"base": onnx_folder(), "int8": demo.out / "onnx", "fp32": demo.out / "onnx-fp32"}
+    base = playable_model(BUILT_IN).folder
+    folders = {"base": base, "int8": demo.out / "onnx", "fp32": demo.out / "onnx-fp32"}
     pipelines = {name: MusicPipeline(folder) for name, folder in folders.items()}
     requests = requests_of(demo)
     clips = demo.out / "clips"

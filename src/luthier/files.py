@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from luthier.errors import LuthierError, PathError, StorageError
+from luthier.stopping import last_act
+
+CACHE_VARIABLE = "LUTHIER_CACHE_DIR"
 
 
 def _explain(error: OSError, path: Path, temporary: Path | None = None) -> LuthierError:
@@ -75,9 +79,10 @@ def atomic_file(path: Path) -> Iterator[Path]:
     make_folder(path.parent)
     temporary = _sibling(path)
     try:
-        yield temporary
-        _fsync(temporary)
-        os.replace(temporary, path)
+        with last_act(lambda: _remove(temporary)):
+            yield temporary
+            _fsync(temporary)
+            os.replace(temporary, path)
         _fsync(path.parent)
     except OSError as error:
         raise _explain(error, path, temporary) from error
@@ -112,15 +117,46 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     temporary = _sibling(path)
     try:
         temporary.mkdir()
-        yield temporary
-        for item in temporary.rglob("*"):
-            if item.is_file():
-                _fsync(item)
-        _replace_folder(temporary, path)
+        with last_act(lambda: _remove_folder(temporary)):
+            yield temporary
+            for item in temporary.rglob("*"):
+                if item.is_file():
+                    _fsync(item)
+            _replace_folder(temporary, path)
     except OSError as error:
         raise _explain(error, path, temporary) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def temporary_folder(where: Path | None = None) -> Iterator[Path]:
+    """Yield a folder that is gone afterwards, however the command ends short of a kill.
+
+    Args:
+        where: the folder that it is made in; None takes the system's place for such things.
+    """
+    with tempfile.TemporaryDirectory(prefix="luthier-", dir=where) as name:
+        folder = Path(name)
+        with last_act(lambda: _remove_folder(folder)):
+            yield folder
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give the file behind `source` a second name; a copy where the file system allows none."""
+    real = source.resolve()
+    try:
+        os.link(real, target)
+    except OSError:
+        shutil.copyfile(real, target)
+
+
+def _remove_folder(folder: Path) -> None:
+    """Remove a temporary folder that another thread may still be writing, or about to rename."""
+    doomed = _sibling(folder)
+    with contextlib.suppress(OSError):
+        os.replace(folder, doomed)  # from here on nobody can give it its final name
+        shutil.rmtree(doomed, ignore_errors=True)
 
 
 def _replace_folder(new: Path, path: Path) -> None:
@@ -181,6 +217,16 @@ def sha256_of(path: Path) -> str:
         raise PathError(f"{path} does not exist.") from None
     except OSError as error:
         raise PathError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def cache_folder(kind: str) -> Path:
+    """Where luthier keeps what it can make again, a folder a kind; it may not be there yet.
+
+    It is $LUTHIER_CACHE_DIR, else luthier/ in $XDG_CACHE_HOME or ~/.cache.
+    """
+    own = os.environ.get(CACHE_VARIABLE)
+    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return (Path(own).expanduser() if own else Path(home) / "luthier") / kind
 
 
 def existing_folder(path: Path, what: str) -> Path:

@@ -54,7 +54,19 @@ def input_record(path: Path, digest: str | None = None) -> dict[str, str]:
     if digest is None:
         record = path / "run.json"
         digest = sha256_of(record if path.is_dir() and record.is_file() else path)
-    return {"path": str(path.resolve()), "sha256": digest}
+    return {"path": str(path.resolve()), "sha256": digest} | _hub_record(path)
+
+
+def _hub_record(path: Path) -> dict[str, str]:
+    """Of a folder that was put together of repositories of the hub: which, at which commits."""
+    from luthier.hub_models import origin_of
+
+    rows = origin_of(path)
+    if not rows:
+        return {}
+    named = [f"{row['repository']}@{row['commit']}" for row in rows]
+    licences = dict.fromkeys(row["licence"] for row in rows)
+    return {"hub": ", ".join(named), "licence": ", ".join(licences)}
 
 
 def write_run(

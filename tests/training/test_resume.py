@@ -261,7 +261,7 @@ def test_what_would_make_it_another_run_is_refused(
 def test_two_runs_in_one_folder(
     tmp_path: Path, sources: tuple[Path, Path, Path], config: Make
 ) -> None:
-    from luthier.training.lock import sole_user
+    from luthier.lock import sole_user
 
     with (
         sole_user(tmp_path / "run"),

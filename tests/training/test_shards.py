@@ -21,10 +21,10 @@ from safetensors.torch import load_file
 from luthier.dataset.build import BuildSettings, build_dataset
 from luthier.errors import TrainingError
 from luthier.files import sha256_of
+from luthier.lock import sole_user
 from luthier.progress import Display
 from luthier.training import shards as module
 from luthier.training.cache import Entry
-from luthier.training.lock import sole_user
 from luthier.training.shards import Shards, Stored
 from tiny_tracks import write_tracks
 

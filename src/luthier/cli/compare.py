@@ -12,10 +12,14 @@ from luthier.cli import common
 from luthier.cli.evaluate import (
     add_measure_arguments,
     add_sample_arguments,
+    after_stop,
+    place_of_argument,
     settings_of,
     show_plan,
     write_page,
 )
+
+__all__ = ["HELP", "add_arguments", "after_stop", "compare", "run"]
 
 if TYPE_CHECKING:
     from luthier.evaluation.compare import Ranking
@@ -28,10 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `luthier compare`."""
     parser.add_argument(
         "checkpoints",
-        type=Path,
         nargs="+",
         metavar="PATH",
-        help="checkpoints, folders of clips, or evaluations as JSON",
+        help="checkpoints, models, folders of clips, or evaluations as JSON",
     )
     parser.add_argument(
         "--reference",
@@ -49,18 +52,17 @@ def run(args: argparse.Namespace) -> int:
     return compare(args, args.checkpoints, args.reference)
 
 
-def compare(args: argparse.Namespace, paths: list[Path], reference: Path | None) -> int:
-    """Rank `paths`; what `luthier compare` and the contract's script share."""
+def compare(args: argparse.Namespace, named: list[str], reference: Path | None) -> int:
+    """Rank what is `named`; what `luthier compare` and the contract's script share."""
     from luthier.errors import RequestError
     from luthier.evaluation.compare import rank, scored
     from luthier.evaluation.validate import validation_loss
     from luthier.files import read_json, write_json
 
+    _refuse_one_name([Path(text) for text in named])  # before anything is downloaded
+    paths = [place_of_argument(args, text) for text in named]
     settings = settings_of(args)
-    names = [path.resolve().name for path in paths]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise RequestError(f"two of the paths are called {twice}: a ranking goes by name.")
+    _refuse_one_name(paths)
     if len(paths) < 2:
         raise RequestError("a comparison needs at least two checkpoints.")
     folders = [path for path in paths if path.suffix != ".json"]
@@ -90,6 +92,15 @@ def compare(args: argparse.Namespace, paths: list[Path], reference: Path | None)
         write_json(args.out, value)
     common.emit(args, value, ranking.to_text())
     return 0
+
+
+def _refuse_one_name(paths: list[Path]) -> None:
+    from luthier.errors import RequestError
+
+    names = [path.resolve().name for path in paths]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise RequestError(f"two of the paths are called {twice}: a ranking goes by name.")
 
 
 def _validate_all(

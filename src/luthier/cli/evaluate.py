@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from luthier.cli import common
+from luthier.cli.hub_flags import MODEL_HELP, add_hub_arguments, hub_of
+from luthier.models import model_folder
 
 if TYPE_CHECKING:
     from luthier.evaluation.result import Evaluation
@@ -20,7 +22,9 @@ GATE_EXIT = 2
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `luthier evaluate`."""
     parser.add_argument(
-        "generated", type=Path, metavar="PATH", help="folder of generated clips, or a checkpoint"
+        "generated",
+        metavar="PATH",
+        help="folder of generated clips, a checkpoint, or a model: of the hub, or a folder",
     )
     parser.add_argument(
         "--reference",
@@ -82,7 +86,7 @@ def add_sample_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--base-model",
         metavar="MODEL",
-        help="mini or a folder (default: the one the checkpoint was trained on)",
+        help=f"{MODEL_HELP} (default: the one the checkpoint was trained on)",
     )
     group.add_argument(
         "--sample-duration", type=float, metavar="SECONDS", help="of a clip (default: 10)"
@@ -91,6 +95,7 @@ def add_sample_arguments(parser: argparse.ArgumentParser) -> None:
         "--sample-steps", type=int, metavar="N", help="of the denoiser (default: the model's)"
     )
     group.add_argument("--sample-seed", type=int, metavar="N", help="of the noise (default: 42)")
+    add_hub_arguments(parser)
 
 
 def add_measure_arguments(parser: argparse.ArgumentParser) -> None:
@@ -126,7 +131,7 @@ def settings_of(args: argparse.Namespace) -> ValidateSettings:
     }
     options = EvaluateOptions(clap=args.clap, presets=args.presets)
     return ValidateSettings(
-        base_model=args.base_model,
+        base_model=args.base_model and str(model_folder(args.base_model, hub_of(args))),
         prompts_file=args.prompts_file,
         embedding=args.embedding or DEFAULT_EMBEDDING,
         generate=args.generate_samples,
@@ -139,6 +144,7 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate and print; 0 when it was done, 2 with --require-gates and one not passed."""
     from luthier.evaluation.validate import clips_folder, validate
 
+    args.generated = place_of_argument(args, args.generated)
     settings = settings_of(args)
     requests = _requests(args.requests)
     if args.dry_run:
@@ -162,6 +168,20 @@ def run(args: argparse.Namespace) -> int:
         if args.html:
             write_page(args.html, [found], args.reference)
     return print_validation(args, found, extra)
+
+
+def place_of_argument(args: argparse.Namespace, text: str) -> Path:
+    """Where what is to be evaluated lies: what is there, else the model that is called so."""
+    path = Path(text)
+    return path if path.exists() else model_folder(text, hub_of(args))
+
+
+def after_stop(args: argparse.Namespace) -> str:
+    """How to go on: what was played and measured is not done again, where it is kept."""
+    kept = ["clips that were played"] if args.generate_samples else []
+    kept += [] if args.no_cache else ["measures of real tracks"]
+    said = f"{' and '.join(kept)} are kept; " if kept else "nothing is kept; "
+    return f"{said}do the rest with  {common.command_of(args)}"
 
 
 def _requests(path: Path | None) -> list[dict[str, Any]] | None:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from luthier.cli import common
+from luthier.cli.hub_flags import MODEL_HELP, add_hub_arguments, hub_of
+from luthier.models import torch_model
 
 if TYPE_CHECKING:
     from luthier.export.export import ExportReport
@@ -17,9 +19,7 @@ DEFAULT_OUT = Path("artifacts/onnx_runtime")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what to export, where to, and how small."""
-    parser.add_argument(
-        "model", type=Path, metavar="MODEL", help="a model folder: luthier's, diffusers', original"
-    )
+    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     parser.add_argument(
         "--out",
         type=Path,
@@ -45,11 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--planner",
-        type=Path,
         action="append",
-        metavar="DIR",
-        help="a 5 Hz language model to export besides; may be repeated (default: those that lie "
-        "beside an original checkpoint)",
+        metavar="MODEL",
+        help="a 5 Hz language model to export besides, a folder or of the hub; may be repeated "
+        "(default: those that lie beside an original checkpoint)",
     )
     parser.add_argument(
         "--verify",
@@ -74,6 +73,7 @@ def add_tier_arguments(parser: argparse.ArgumentParser) -> None:
         help="how 8-bit matrices are multiplied: activations scaled as they come (fastest), kept "
         "in blocks (closest), or by calibrated scales",
     )
+    add_hub_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -86,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
         from luthier.music.checkpoints import open_model
     except ModuleNotFoundError as error:
         raise MissingExtraError("luthier export", "train") from error
+    hub = hub_of(args)
     options = ExportOptions(
         precision=args.precision,
         opset=args.opset,
@@ -93,17 +94,18 @@ def run(args: argparse.Namespace) -> int:
         exporter=args.exporter,
         int8=args.int8,
         calibration=args.calibration_data,
-        planners=tuple(args.planner) if args.planner else None,
+        planners=tuple(torch_model(p, hub) for p in args.planner) if args.planner else None,
     )
+    folder = torch_model(args.model, hub)
     if args.dry_run:
         settled = options.settled()
-        model = open_model(args.model)
+        model = open_model(folder)
         plan = {"model": str(args.model), "out": str(args.out), "name": model.spec.name}
         text = f"would export {args.model} in {args.precision} to {args.out}"
         common.emit(args, plan | {"options": settled.as_dict()}, text)
         return 0
     report = export_model(
-        args.model,
+        folder,
         args.out,
         precision=options.precision,
         opset=options.opset,

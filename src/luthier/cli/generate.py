@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from luthier.cli import common
 from luthier.cli.adapter_flags import add_adapter_arguments
+from luthier.cli.hub_flags import MODEL_HELP, add_hub_arguments, hub_of
 from luthier.cli.server_flags import add_server_arguments, server_of
 from luthier.cli.thinking import add_thinking_arguments, with_plan
 from luthier.errors import RequestError
 from luthier.files import check_place
+from luthier.models import BUILT_IN, playable_model
 
 if TYPE_CHECKING:
     from luthier.music.pipeline import MusicPipeline
@@ -50,8 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         metavar="MODEL",
-        help="mini, the built-in model (default), or a folder of exported graphs; with --server, "
-        "the name of a model there",
+        help=f"{MODEL_HELP} (default: {BUILT_IN}); with --server, the name of a model there",
     )
     parser.add_argument("--threads", type=int, metavar="N", help="threads (default: all cores)")
     parser.add_argument(
@@ -66,13 +67,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="close graphs that were not used for long to stay below this, e.g. 800M or 4G",
     )
     add_thinking_arguments(parser)
+    add_hub_arguments(parser, plays=True)
     add_server_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Generate and write; see `luthier generate --help`."""
     from luthier.audio.encode import check_writable
-    from luthier.music.mini import onnx_folder
     from luthier.music.pipeline import MusicPipeline
     from luthier.music.request import request_fields, request_from
     from luthier.runtime.pool import SHARED, bytes_of
@@ -84,12 +85,12 @@ def run(args: argparse.Namespace) -> int:
         from luthier.cli.generate_remote import run_remote
 
         return run_remote(args, request, server)
-    args.model = args.model or "mini"
+    args.model = args.model or BUILT_IN
     request = with_plan(args, request)
     if args.threads is not None and args.threads < 1:
         raise RequestError(f"--threads is {args.threads}: it must be at least 1.")
     SHARED.set_limit(bytes_of(args.memory_limit) if args.memory_limit else None)
-    folder = onnx_folder() if args.model == "mini" else Path(args.model)
+    folder = playable_model(args.model, hub_of(args), args.precision).folder
     pipeline = MusicPipeline(folder, args.threads, provider=args.provider)
     request = pipeline.adapted(request)
     check_writable(args.out, pipeline.spec.sample_rate)

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from luthier.cli import common
+from luthier.cli.hub_flags import MODEL_HELP, add_hub_arguments, hub_of
 from luthier.cli.server_flags import add_server_arguments, server_of
 from luthier.errors import RequestError
 from luthier.files import check_place, existing_folder
+from luthier.models import BUILT_IN, playable_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from luthier.matrix.player import Player
 
 HELP = "bpm × key × task × length: what works here, how fast, in how much memory"
-_AGAIN = "the same command goes on with what is left."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,14 +66,15 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
         "--model",
         action="append",
         metavar="[NAME=]MODEL",
-        help="mini, or a folder of exported graphs; of a server, a name; may be repeated (default "
-        "mini, or the server's default)",
+        help=f"{MODEL_HELP}; of a server, a name; may be repeated (default {BUILT_IN}, or the "
+        "server's default)",
     )
     add("--device", metavar="NAME", help="what the machine is called; a server does not say")
     add("--threads", type=int, metavar="N", help="threads (default: all cores)")
     add("--provider", default="auto", metavar="NAME", help="cpu, cuda, coreml, directml or auto")
     add("--memory-limit", metavar="SIZE", help="of open graphs, e.g. 4G")
     add("--timeout", type=float, default=3600.0, metavar="S", help="of a cell (default 3600)")
+    add_hub_arguments(parser, plays=True)
     add_server_arguments(parser)
     add = parser.add_argument_group("what it does and writes").add_argument
     add("--out", type=Path, default=Path("work/matrix"), metavar="DIR", help="default work/matrix")
@@ -109,12 +111,14 @@ def _explored(args: argparse.Namespace, grid: Grid, player: Player) -> list[dict
     options = grid.to_json() | _place(player.environment)
     explorer = Explorer(grid, player, MatrixFolder(args.out, options))
     display = common.display(args)
-    try:
-        explorer.explore(display, limit=args.limit, workers=args.workers, again=args.again)
-    except KeyboardInterrupt:
-        display.say(f"\n{len(explorer.rows())} of {len(grid.cells())} cells are there: {_AGAIN}")
-        raise
+    explorer.explore(display, limit=args.limit, workers=args.workers, again=args.again)
     return explorer.rows()
+
+
+def after_stop(args: argparse.Namespace) -> str:
+    """How to go on: the same command plays what is left."""
+    done = len(list((args.out / "cells").glob("*.json")))
+    return f"{done} cells are there; the same command goes on:  {common.command_of(args)}"
 
 
 def _check_numbers(args: argparse.Namespace) -> None:
@@ -134,7 +138,6 @@ def _check_numbers(args: argparse.Namespace) -> None:
 def _player(args: argparse.Namespace) -> Iterator[tuple[Player, list[Path]]]:
     """What plays, and the folders of the models, where they are here."""
     from luthier.matrix.in_process import ProcessPlayer
-    from luthier.music.mini import onnx_folder
     from luthier.runtime.pool import bytes_of
 
     server = server_of(args)
@@ -149,10 +152,11 @@ def _player(args: argparse.Namespace) -> Iterator[tuple[Player, list[Path]]]:
             yield remote, []
         return
     folders: dict[str, Path] = {}
-    for text in args.model or ["mini"]:
+    for text in args.model or [BUILT_IN]:
         name, _, place = text.rpartition("=")
-        folder = onnx_folder() if place == "mini" else existing_folder(Path(place), "model")
-        name = name or ("mini" if place == "mini" else folder.resolve().name)
+        found = playable_model(place, hub_of(args), args.precision)
+        folder = existing_folder(found.folder, "model")
+        name = name or found.name
         if name in folders:
             raise RequestError(f"two models are called {name!r}: give one as NAME={place}.")
         folders[name] = folder.resolve()

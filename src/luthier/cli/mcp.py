@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from luthier.cli import common
+from luthier.cli.hub_flags import MODEL_HELP, add_hub_arguments, hub_of
 from luthier.cli.server_flags import add_server_arguments, server_of
 from luthier.errors import MissingExtraError, RequestError
 from luthier.files import existing_folder
+from luthier.models import BUILT_IN, playable_model
 
 if TYPE_CHECKING:
     from luthier.mcp.places import Places
@@ -35,9 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         metavar="MODEL",
-        help="mini, the built-in model (default), or a folder of exported graphs",
+        help=f"{MODEL_HELP} (default: {BUILT_IN})",
     )
     parser.add_argument("--threads", type=int, metavar="N", help="threads (default: all cores)")
+    add_hub_arguments(parser, plays=True)
     add_server_arguments(parser)
 
 
@@ -77,13 +80,8 @@ def _player(args: argparse.Namespace, places: Places) -> Player:
             raise RequestError("--model and --threads are for playing here: leave them out.")
         return RemotePlayer(Client(server, key_from(args.api_key_file)), places.out)
     from luthier.mcp.local import LocalPlayer
-    from luthier.music.mini import onnx_folder
 
     if args.threads is not None and args.threads < 1:
         raise RequestError(f"--threads is {args.threads}: it must be at least 1.")
-    folder = (
-        onnx_folder()
-        if args.model in (None, "mini")
-        else existing_folder(Path(args.model), "model")
-    )
-    return LocalPlayer(folder, args.threads)
+    found = playable_model(args.model or BUILT_IN, hub_of(args), args.precision)
+    return LocalPlayer(existing_folder(found.folder, "model"), args.threads)

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from luthier.cli import common
+from luthier.cli.hub_flags import MODEL_HELP, add_hub_arguments, hub_of
 from luthier.errors import RequestError
+from luthier.models import torch_model
 
 if TYPE_CHECKING:
     from luthier.training.merge import MergePlan, MergeReport
@@ -21,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--base-model",
         required=True,
         metavar="MODEL",
-        help="mini, or a model folder: luthier's, diffusers' or original layout",
+        help=MODEL_HELP,
     )
     parser.add_argument(
         "--adapter",
@@ -45,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overwrite", action="store_true", help="replace OUTPUT_DIR where it is a merged model"
     )
+    add_hub_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -56,9 +59,7 @@ def run(args: argparse.Namespace) -> int:
         from luthier.training.merge_adapters import Weighted
     except ModuleNotFoundError as error:
         raise MissingExtraError("luthier merge", "train") from error
-    from luthier.music.mini import torch_folder
-
-    base = torch_folder() if args.base_model == "mini" else Path(args.base_model).expanduser()
+    base = torch_model(args.base_model, hub_of(args))
     adapters = [Weighted(*_place_and_weight(text)) for text in args.adapters]
     settings: dict[str, Any] = {"storage": args.storage, "overwrite": args.overwrite}
     if args.dry_run:

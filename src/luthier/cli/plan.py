@@ -5,20 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from luthier.cli import common
+from luthier.cli.hub_flags import add_hub_arguments, hub_of
 from luthier.errors import RequestError
+from luthier.models import BUILT_IN, is_built_in, planner_model, playable_model
 
 if TYPE_CHECKING:
     from luthier.music.planner.planner import Planner
 
 HELP = "plan music: tempo, key, caption, lyrics and audio codes"
-_WITH_PLANNER = (
-    "ACE-Step 1.5's language models (acestep-5Hz-lm-0.6B, -1.7B, -4B) are planners: export one "
-    "with luthier, and name its folder"
-)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar = name.removesuffix("_s").upper()
             parser.add_argument(flag, dest=name, metavar=metavar, help=field.description)
     parser.add_argument(
-        "--model", default="mini", metavar="MODEL", help="a folder with an exported planner"
+        "--model",
+        default=BUILT_IN,
+        metavar="MODEL",
+        help="a folder with an exported planner, or one of Hugging Face's hub: owner/name",
     )
     parser.add_argument(
         "--variant", metavar="SIZE", help="0.6B, 1.7B or 4B, where there are several"
@@ -49,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format", choices=("yaml", "json"), default="yaml", help="how to print (default yaml)"
     )
+    add_hub_arguments(parser, plays=True)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
     values = {name: getattr(args, name) for name in PlanRequest.model_fields}
     request = plan_request_from({k: v for k, v in values.items() if v is not None})
-    planner = open_planner(args.model, args.variant, args.threads)
+    planner = open_planner(args, args.model, args.variant)
     if args.dry_run:
         variant = planner.lm.contract.variant
         text = f"would make {request.batch_size} plan(s) with the {variant} planner"
@@ -72,12 +73,23 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def open_planner(model: str, variant: str | None, threads: int | None) -> Planner:
-    """The planner of a model folder; a `RequestError` for the built-in model, which has none."""
+def open_planner(
+    args: argparse.Namespace, model: str, variant: str | None, *, of_music: bool = False
+) -> Planner:
+    """The planner of a model; a `RequestError` for the built-in model, which has none.
+
+    Args:
+        args: with `threads`, and how the hub is asked.
+        model: as the user typed it.
+        variant: where there are several.
+        of_music: `model` is one that plays, and may have a planner besides.
+    """
     from luthier.music.planner.planner import Planner
 
-    if model == "mini":
-        raise RequestError(f"the built-in model mini has no planner. {_WITH_PLANNER}.")
-    if threads is not None and threads < 1:
-        raise RequestError(f"--threads is {threads}: it must be at least 1.")
-    return Planner(Path(model), variant, threads)
+    if of_music and not is_built_in(model):
+        folder = playable_model(model, hub_of(args), args.precision).folder
+    else:
+        folder = planner_model(model, hub_of(args), args.precision)
+    if args.threads is not None and args.threads < 1:
+        raise RequestError(f"--threads is {args.threads}: it must be at least 1.")
+    return Planner(folder, variant, args.threads)

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from luthier.cli import common
+from luthier.cli.hub_flags import add_hub_arguments, hub_of
 from luthier.cli.serve_flags import add_serve_flags
 from luthier.cli.server_environment import planner_of, provider_of, seconds_of
 from luthier.errors import MissingExtraError, RequestError
 from luthier.files import existing_folder
+from luthier.models import BUILT_IN, playable_model
 
 if TYPE_CHECKING:
     from luthier.server.config import ServerConfig
@@ -27,6 +29,8 @@ _CONFIG_PATHS = ("ACESTEP_CONFIG_PATH", "ACESTEP_CONFIG_PATH2", "ACESTEP_CONFIG_
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags; see `serve_flags`."""
     add_serve_flags(parser)
+    add_hub_arguments(parser, plays=True)
+    parser.set_defaults(own_signals=True)  # the server's loop stops itself
 
 
 def run(args: argparse.Namespace) -> int:
@@ -82,8 +86,8 @@ def _config(args: argparse.Namespace, host: str) -> ServerConfig:
         raise RequestError(f"--keep-days is {args.keep_days}: it must be above 0.")
     worker = WorkerSetup(
         home=home.expanduser().resolve(),
-        models=_models(args.model),
-        planner=planner_of(args.lm_model_path, needed=args.init_llm),
+        models=_models(args),
+        planner=planner_of(args.lm_model_path, hub_of(args), args.precision, needed=args.init_llm),
         threads=args.threads,
         provider=provider_of(args.provider),
         memory_limit=bytes_of(args.memory_limit) if args.memory_limit else None,
@@ -115,18 +119,15 @@ def _config(args: argparse.Namespace, host: str) -> ServerConfig:
     )
 
 
-def _models(given: list[str] | None) -> dict[str, Path]:
-    from luthier.music.mini import onnx_folder
-
-    named = given or [path for name in _CONFIG_PATHS if (path := os.environ.get(name))] or ["mini"]
+def _models(args: argparse.Namespace) -> dict[str, Path]:
+    listed = [path for name in _CONFIG_PATHS if (path := os.environ.get(name))]
+    named = args.model or listed or [BUILT_IN]
     found: dict[str, Path] = {}
     for text in named:
         name, equals, place = text.rpartition("=")
-        if place == "mini":
-            name, folder = name or "mini", onnx_folder()
-        else:
-            folder = existing_folder(Path(place), "model").resolve()
-            name = name if equals else folder.name
+        model = playable_model(place, hub_of(args), args.precision)
+        folder = existing_folder(model.folder, "model").resolve()
+        name = name if equals else model.name
         if name in found:
             raise RequestError(f"two models are called {name!r}: give one as NAME={place}.")
         found[name] = folder

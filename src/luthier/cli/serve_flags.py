@@ -34,9 +34,8 @@ def add_upstream_flags(parser: argparse.ArgumentParser) -> None:
     add("--model", action="append", metavar="[NAME=]MODEL", help=_MODEL_HELP)
     add(
         "--lm-model-path",
-        type=Path,
-        metavar="DIR",
-        help="a folder with an exported planner (or ACESTEP_LM_MODEL_PATH)",
+        metavar="MODEL",
+        help="a folder with an exported planner, or one of the hub (or ACESTEP_LM_MODEL_PATH)",
     )
     add("--init-llm", action="store_true", help="refuse to start without a planner")
     add(

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from luthier.errors import RequestError
 from luthier.files import existing_folder
+from luthier.hub import Hub
+from luthier.models import Precision, planner_model
 
 _TRUE, _FALSE = ("1", "true", "yes", "y", "on"), ("0", "false", "no", "n", "off")
 # What torch calls a device → the provider that uses it.
@@ -47,10 +49,13 @@ def provider_of(given: str) -> str:
     return _PROVIDERS[device]
 
 
-def planner_of(given: Path | None, *, needed: bool) -> Path | None:
+def planner_of(given: str | None, hub: Hub, precision: Precision, *, needed: bool) -> Path | None:
     """The planner's folder: given, or `ACESTEP_LM_MODEL_PATH`, if `ACESTEP_INIT_LLM` lets it be.
 
     Args:
+        given: a folder, or a model of the hub.
+        hub: how that is asked.
+        precision: of the graphs that a model of the hub is exported to.
         needed: a server without planner is not what is wanted.
 
     Raises:
@@ -61,7 +66,7 @@ def planner_of(given: Path | None, *, needed: bool) -> Path | None:
     text = os.environ.get("ACESTEP_LM_MODEL_PATH", "").strip()
     if given is None and not needed and wish in _FALSE:
         return None
-    found = given or (Path(text) if text else None)
+    found = given or text or None
     if found is None:
         if needed:
             raise RequestError("--init-llm needs a planner: name its folder with --lm-model-path.")
@@ -70,4 +75,4 @@ def planner_of(given: Path | None, *, needed: bool) -> Path | None:
                 "ACESTEP_INIT_LLM asks for a planner: name its folder in ACESTEP_LM_MODEL_PATH."
             )
         return None
-    return existing_folder(found, "planner").resolve()
+    return existing_folder(planner_model(found, hub, precision), "planner").resolve()

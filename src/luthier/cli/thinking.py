@@ -32,7 +32,9 @@ def add_thinking_arguments(parser: argparse.ArgumentParser) -> None:
         help="let the planner fill what is not said, and write audio codes to play by",
     )
     group.add_argument(
-        "--planner", metavar="DIR", help="a folder with an exported planner (default: the model's)"
+        "--planner",
+        metavar="MODEL",
+        help="a folder with an exported planner, or one of the hub (default: the model's)",
     )
     for flag, (field, text) in _FLAGS.items():
         group.add_argument(flag, dest=f"lm_{field}", metavar=field.upper(), help=text)
@@ -66,7 +68,10 @@ def with_plan(args: argparse.Namespace, request: MusicRequest) -> MusicRequest:
         )
     from luthier.music.planner.completion import completed, plan_request_for
 
-    planner = open_planner(args.planner or args.model, None, args.threads)
+    if args.planner:
+        planner = open_planner(args, args.planner, None)
+    else:
+        planner = open_planner(args, args.model, None, of_music=True)
     rules = lm_rules(args) | {"rewrite_caption": args.cot_caption}
     asked = plan_request_for(request, rules)
     (plan,) = planner.plan(asked, common.display(args))

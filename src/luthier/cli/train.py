@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import sys
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from luthier.cli import common
+from luthier.cli.hub_flags import MODEL_HELP, add_hub_arguments, hub_of
+from luthier.models import BUILT_IN, torch_model
 
 HELP = "fine-tune a model on a data set: LoRA, LoKr or all weights; resumable"
 _LOGS_VARIABLE = "LOFI_CHECKPOINT_DIR"
@@ -20,9 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--exp-name", required=True, metavar="NAME", help="name of the run")
     parser.add_argument(
         "--model",
-        default="mini",
+        default=BUILT_IN,
         metavar="MODEL",
-        help="mini, or a model folder: luthier's, diffusers' or original layout (default: mini)",
+        help=f"{MODEL_HELP} (default: {BUILT_IN})",
     )
     parser.add_argument(
         "--logs-dir",
@@ -41,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume-from", type=int, metavar="STEP", help="go on from the checkpoint of this step"
     )
+    add_hub_arguments(parser)
     _add_settings(parser.add_argument_group("training settings"))
 
 
@@ -99,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
         name: value for name, value in vars(args).items() if name in TrainConfig.model_fields
     }
     config = config_from(values)
-    model = model_folder(args.model)
+    model = torch_model(args.model, hub_of(args))
     if args.dry_run:
         from luthier.training.preflight import preflight
 
@@ -116,7 +120,35 @@ def run(args: argparse.Namespace) -> int:
         cache_dir=args.cache_dir,
     )
     common.emit(args, result.as_dict(), _text(result, args))
+    if result.stopped_by and (args.quiet or args.json):
+        sys.stderr.write(f"luthier: stopped at step {result.step}: {after_stop(args)}\n")
     return exit_code(result)
+
+
+def after_stop(args: argparse.Namespace) -> str:
+    """How to go on: from the newest checkpoint, with the flags as they were given."""
+    from luthier.training.checkpoint import CHECKPOINTS, find_checkpoints
+
+    if not find_checkpoints(args.logs_dir / args.exp_name / CHECKPOINTS):
+        return f"no step was saved yet; start anew with  {common.command_of(args)}"
+    return f"what was learnt is saved; go on with  {_resuming(args)}"
+
+
+def _resuming(args: argparse.Namespace) -> str:
+    """The command as it was typed, from the newest checkpoint on, in as many processes."""
+    words = common.words_of(args)
+    kept: list[str] = []
+    while words:
+        word = words.pop(0)
+        if word == "--resume" or word.startswith("--resume-"):
+            if word.startswith("--resume-") and "=" not in word:
+                words = words[1:]  # the step
+            continue
+        kept.append(word)
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count > 1:
+        kept = ["accelerate", "launch", "--num_processes", str(count), "-m", *kept]
+    return shlex.join([*kept, "--resume"])
 
 
 def exit_code(result: Any) -> int:
@@ -124,13 +156,6 @@ def exit_code(result: Any) -> int:
     if result.stopped_by:
         return int(128 + result.stopped_by)
     return 1 if result.loss is None else 0
-
-
-def model_folder(name: str) -> Path:
-    """The folder of a model by name: `mini` is the built-in one."""
-    from luthier.music.mini import torch_folder
-
-    return torch_folder() if name == "mini" else Path(name)
 
 
 def _text(result: Any, args: argparse.Namespace) -> str:
@@ -144,11 +169,8 @@ def _text(result: Any, args: argparse.Namespace) -> str:
     if result.best is not None and result.best != result.checkpoint:
         lines.append(f"  best so far: {result.best}")
     lines.append(f"  report: {result.folder / 'report.html'}")
-    words = ["luthier", "train", "--dataset", str(args.dataset), "--exp-name", args.exp_name]
-    words += ["--model", args.model] if args.model != "mini" else []
-    words += ["--logs-dir", str(args.logs_dir)] if args.logs_dir != _logs_dir() else []
     if result.stopped_by:
-        lines.append(f"  stopped and saved; go on with  {shlex.join([*words, '--resume'])}")
+        lines.append(f"  stopped and saved; go on with  {_resuming(args)}")
     else:
         merge = ["luthier", "merge", "--base-model", args.model, "--lora-checkpoint"]
         merge += [str(result.checkpoint), "--output-dir", "MODEL"]

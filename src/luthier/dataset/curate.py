@@ -21,6 +21,7 @@ from luthier.errors import PathError, RequestError
 from luthier.files import existing_folder, make_folder, write_json
 from luthier.progress import SILENT, Display
 from luthier.provenance import input_record, write_run
+from luthier.stopping import last_act
 
 REPORT_NAME = "curation.json"
 Engine = Literal["local", "ray"]
@@ -109,7 +110,11 @@ def curate(
         done: dict[Path, CurateResult] = {}
         report = CurateReport(())
         try:
-            with ledger.open(), display.task("curate", len(jobs)) as task:
+            with (
+                last_act(lambda: remove_temporaries(output_dir)),
+                ledger.open(),
+                display.task("curate", len(jobs)) as task,
+            ):
 
                 def record(job: CurateJob, result: CurateResult) -> None:
                     done[job.source] = result = _printable(result)
@@ -122,7 +127,7 @@ def curate(
                 else:
                     run_local(jobs, workers, record)
         finally:
-            # After Ctrl-C or a full disk too. A worker that outlived a killed run is gone by now.
+            # After a stop or a full disk too. A worker that outlived a killed run is gone by now.
             remove_temporaries(output_dir)
             if done:
                 report = _report([done[job.source] for job in jobs if job.source in done])

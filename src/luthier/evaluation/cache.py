@@ -6,7 +6,6 @@ again. Arrays only, no pickle.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -15,17 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from luthier.errors import LuthierError
-from luthier.files import atomic_file, sha256_of
+from luthier.files import atomic_file, cache_folder, sha256_of
 
-VARIABLE = "LUTHIER_CACHE_DIR"
 Values = NDArray[np.float64]
 
 
 def default_folder() -> Path:
-    """$LUTHIER_CACHE_DIR, else luthier/ in $XDG_CACHE_HOME or ~/.cache; and `evaluation` in it."""
-    own = os.environ.get(VARIABLE)
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return (Path(own) if own else Path(home) / "luthier") / "evaluation"
+    """Where measures are kept: `evaluation` in luthier's cache."""
+    return cache_folder("evaluation")
 
 
 class MeasureCache:

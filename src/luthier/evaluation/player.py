@@ -23,9 +23,9 @@ from luthier.errors import (
     RequestError,
 )
 from luthier.files import read_json, sha256_of
+from luthier.models import is_built_in, torch_model
 from luthier.music.adapter_file import read_adapter
 from luthier.music.adapter_place import CONFIG_NAME, adapter_files, home_of
-from luthier.music.mini import torch_folder
 from luthier.music.pipeline import MusicPipeline
 from luthier.music.playable import PlayableModel
 from luthier.provenance import input_record
@@ -34,8 +34,7 @@ from luthier.runtime.contract import CORE_CONTRACT
 from luthier.runtime.runner import Feeds, Placed, Tensors
 
 _STATE, _MANIFEST = "state.json", "manifest.json"
-BUILT_IN = "mini"
-_MODEL_FILES = ("luthier.json", "model_index.json", "model.safetensors")
+_MODEL_FILES = ("luthier.json", "model_index.json", "model.safetensors", "silence_latent.pt")
 
 
 @dataclass(frozen=True)
@@ -137,7 +136,7 @@ def torch_pipeline(folder: Path, model: Any) -> MusicPipeline:
 
 def place_of(path: Path) -> Path:
     """Where a checkpoint lies; `mini` is the built-in model, unless something has that name."""
-    return torch_folder() if str(path) == BUILT_IN and not path.exists() else path
+    return torch_model(path) if is_built_in(path) and not path.exists() else path
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -215,8 +214,8 @@ def base_of(checkpoint: Path, base_model: str | None) -> Path:
         return place_of(Path(base_model))
     origin = _origin(checkpoint)
     name = origin.get("model_name") or _base_name(checkpoint)
-    if name == BUILT_IN:
-        return torch_folder()
+    if name and is_built_in(name):
+        return torch_model(name)
     for record in origin.get("inputs", []):
         folder = Path(str(record.get("path", "")))
         if any((folder / file).is_file() for file in _MODEL_FILES):

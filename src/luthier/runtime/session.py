@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from luthier.errors import ModelError, RequestError
+from luthier.files import link_or_copy, temporary_folder
 from luthier.runtime.adaptable import AdaptableGraph, Linear, layers_of
 from luthier.runtime.contract import CORE_CONTRACT as CORE_CONTRACT
 from luthier.runtime.contract import EMBEDDING_CONTRACT as EMBEDDING_CONTRACT
@@ -229,10 +231,26 @@ def open_session(
     options.log_severity_level = 3
     # A pattern keeps the memory of a whole run for each run at once. DirectML allows none.
     options.enable_mem_pattern = not (runs_at_once or provider == "DmlExecutionProvider")
-    if graph is not None:
-        options.add_session_config_entry(_WEIGHTS_FOLDER, str(path.parent))
     providers = [provider] if provider == CPU else [provider, CPU]
     try:
-        return onnxruntime.InferenceSession(graph or str(path), options, providers=providers)
+        if graph is None:
+            return onnxruntime.InferenceSession(str(path), options, providers=providers)
+        with _weights_beside(path) as folder:
+            options.add_session_config_entry(_WEIGHTS_FOLDER, str(folder))
+            return onnxruntime.InferenceSession(graph, options, providers=providers)
     except Exception as error:
         raise ModelError(f"the graph {path} cannot be opened: {error}.") from error
+
+
+@contextmanager
+def _weights_beside(path: Path) -> Iterator[Path]:
+    """The folder of a graph's weights. ONNX Runtime refuses a link out of it, as in the hub's
+    cache: then another folder, in which the file has a name of its own while it is opened."""
+    data = path.with_name(f"{path.name}.data")
+    if not data.is_symlink():
+        yield path.parent
+        return
+    beside = data.resolve().parent  # where a second name costs nothing
+    with temporary_folder(beside if os.access(beside, os.W_OK) else None) as folder:
+        link_or_copy(data, folder / data.name)
+        yield folder

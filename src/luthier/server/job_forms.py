@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from luthier.errors import RequestError
+from luthier.models import BUILT_IN
 
 Kind = Literal["folder", "file", "new", "number", "switch", "name", "choice", "model", "adapters"]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -219,7 +220,7 @@ def _words(name: str, field: Field, value: Any, roots: Roots) -> list[str]:
     if field.kind in ("folder", "file", "new"):
         return [str(roots.path(value, name, of=field.kind))]
     if field.kind == "model":
-        return ["mini" if value == "mini" else str(roots.path(value, name, of="folder"))]
+        return [BUILT_IN if value == BUILT_IN else str(roots.path(value, name, of="folder"))]
     if field.kind == "adapters":
         return _adapters(name, value, roots)
     if field.kind == "switch":

@@ -17,10 +17,10 @@ from typing import Any
 from luthier.dataset.build import load_rows
 from luthier.errors import AudioError, LuthierError, PathError, TrainingError
 from luthier.files import read_json, sha256_of, write_json
+from luthier.lock import sole_user
 from luthier.music.spec import ModelSpec
 from luthier.progress import SILENT, Display
 from luthier.training.encode import Encoder
-from luthier.training.lock import sole_user
 from luthier.training.shards import SHARDS, Shards, Stored, entries_of
 from luthier.training.variants import Planned, Sound, bpm_of, prompts_of, variants_of
 

@@ -14,6 +14,7 @@ import torch
 from luthier.dataset.build import load_manifest, load_rows
 from luthier.errors import TrainingError
 from luthier.files import existing_folder
+from luthier.lock import sole_user
 from luthier.music.checkpoints import ModelFolder, open_model
 from luthier.music.model import verify_model
 from luthier.progress import SILENT, Display
@@ -33,7 +34,6 @@ from luthier.training.checkpoint import (
 from luthier.training.config import CHANGEABLE, TrainConfig, config_from
 from luthier.training.encode import Encoder
 from luthier.training.labels import refuse_unlicensed
-from luthier.training.lock import sole_user
 from luthier.training.monitor import Monitor, RunMonitor
 from luthier.training.optimizer import require_optimizer
 from luthier.training.processes import Processes, join_processes, leave_processes

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from luthier.cli import export
+from luthier.cli.hub_flags import MODEL_HELP
 from luthier.cli.scripts.common import add_common_flags, run_script, script_parser
 from luthier.errors import ExportError, LuthierError, ModelError, PathError
 
@@ -24,7 +25,9 @@ def build_parser() -> argparse.ArgumentParser:
         "Export a merged model to ONNX. Exit codes: 0 done, 1 model load failed, 2 export failed, "
         "3 verification failed.",
     )
-    parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="the merged model")
+    parser.add_argument(
+        "--model", required=True, metavar="MODEL", help=f"the merged model: {MODEL_HELP}"
+    )
     parser.add_argument(
         "--output", type=Path, required=True, metavar="DIR", help="where to write the graphs"
     )

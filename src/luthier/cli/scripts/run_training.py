@@ -10,7 +10,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from luthier.cli.hub_flags import MODEL_HELP, hub_of
 from luthier.cli.scripts.common import add_common_flags, folder_from, run_script, script_parser
+from luthier.models import BUILT_IN, torch_model
 
 CONFIG_NAME = "lofi_lora_config.json"
 _MAX_STEPS = 100_000
@@ -34,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--checkpoint-dir",
         default=str(checkpoints),
         metavar="DIR",
-        help=f"the base model; mini is the built-in one (default: {checkpoints})",
+        help=f"the base model: {MODEL_HELP} (default: {checkpoints})",
     )
     parser.add_argument(
         "--max-steps", type=int, metavar="N", help=f"optimiser steps (default: {_MAX_STEPS})"
@@ -50,7 +52,15 @@ def build_parser() -> argparse.ArgumentParser:
         "--resume-from", type=int, metavar="STEP", help="go on from the checkpoint of this step"
     )
     add_common_flags(parser)
+    parser.set_defaults(after_stop=_after_stop)
     return parser
+
+
+def _after_stop(args: argparse.Namespace) -> str:
+    from luthier.cli import train
+
+    args.logs_dir = folder_from("LOFI_CHECKPOINT_DIR")
+    return train.after_stop(args)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,14 +72,14 @@ def _run(args: argparse.Namespace) -> int:
     from luthier.cli import train
     from luthier.errors import ModelError
 
-    base = Path(args.checkpoint_dir).expanduser()
-    if args.checkpoint_dir != "mini" and not base.is_dir():
+    args.model = args.checkpoint_dir
+    base = torch_model(args.model, hub_of(args))
+    if not base.is_dir():
         raise ModelError(
-            f"there is no base model in {base}: download ACE-Step/Ace-Step1.5 from Hugging Face "
-            "into it, name another folder with --checkpoint-dir, or take the built-in model with "
-            "--checkpoint-dir mini."
+            f"there is no base model in {base}: name another folder with --checkpoint-dir, a model "
+            "of Hugging Face's hub (--checkpoint-dir ACE-Step/Ace-Step1.5), or the built-in one "
+            f"(--checkpoint-dir {BUILT_IN})."
         )
-    args.model = args.checkpoint_dir if args.checkpoint_dir == "mini" else str(base)
     args.logs_dir = folder_from("LOFI_CHECKPOINT_DIR")
     args.cache_dir = None
     # A resumed run has its settings in the checkpoint; what is not said again stays as it was.

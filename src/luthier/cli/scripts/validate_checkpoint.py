@@ -28,7 +28,6 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--checkpoint",
-        type=Path,
         required=True,
         metavar="DIR",
         help="LoRA checkpoint, or a folder of generated audio",
@@ -49,7 +48,6 @@ def build_compare_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--checkpoints",
-        type=Path,
         nargs="+",
         required=True,
         metavar="DIR",
@@ -71,6 +69,7 @@ def _add_shared(parser: argparse.ArgumentParser) -> None:
     command.add_sample_arguments(parser)
     command.add_measure_arguments(parser)
     add_common_flags(parser)
+    parser.set_defaults(after_stop=command.after_stop)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
+from luthier.models import BUILT_IN
 from luthier.server.envelope import enveloped
 from luthier.server.refusals import FailedError, NotReadyError, Refusal
 from luthier.server.routes.common import Known, The, asked, described
@@ -18,7 +19,7 @@ from luthier.server.waiting import result_of
 
 router = APIRouter()
 _MODEL = {
-    "name": "mini",
+    "name": BUILT_IN,
     "is_default": True,
     "is_loaded": True,
     "supported_task_types": ["text2music", "cover", "repaint"],
@@ -29,7 +30,7 @@ _INVENTORY = {
     "loaded_lm_model": None,
     "llm_initialized": False,
 }
-_LISTED = described(Inventory, example=_INVENTORY | {"default_model": "mini"})
+_LISTED = described(Inventory, example=_INVENTORY | {"default_model": BUILT_IN})
 
 
 @router.get("/v1/models", dependencies=[Known], summary="Which models there are", **_LISTED)
@@ -49,7 +50,7 @@ def model_inventory(service: The) -> dict[str, Any]:
     summary="Open a model before it is needed",
     **described(
         Opened,
-        example=_INVENTORY | {"message": "mini is open.", "slot": 1, "loaded_model": "mini"},
+        example=_INVENTORY | {"message": "mini is open.", "slot": 1, "loaded_model": BUILT_IN},
         errors=(500, 503, 504),
         body=InitAsked,
     ),

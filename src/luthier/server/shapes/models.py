@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import ConfigDict, Field
 
+from luthier.models import BUILT_IN
 from luthier.server.shapes.about import ModelRow, PlannerRow
 from luthier.server.shapes.envelope import Asked, Shape
 
@@ -11,7 +12,7 @@ from luthier.server.shapes.envelope import Asked, Shape
 class InitAsked(Asked):
     """What to open."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"model": "mini"}, {"slot": 1}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{"model": BUILT_IN}, {"slot": 1}]})
 
     model: str | None = Field(
         None, max_length=256, description="one of this server's; the slot's when not said"

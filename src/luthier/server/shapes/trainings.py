@@ -6,12 +6,13 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
+from luthier.models import BUILT_IN
 from luthier.server.shapes.envelope import Asked, Shape
 
 
 class _Training(Asked):
     tensor_dir: str = Field(min_length=1, description="a data set, below a --data-root")
-    model: str = Field("mini", description="what to train: mini, or a model folder below a root")
+    model: str = Field(BUILT_IN, description="what to train: mini, or a model folder below a root")
     network_weights: str | None = Field(None, description="not offered: see /v1/jobs for resuming")
     gradient_checkpointing: bool = False
     training_seed: int = Field(42, ge=0)
