@@ -139,8 +139,8 @@ def _passed(side: Sequence[Evaluation], name: str) -> tuple[int, int]:
 
 
 def _losses(logs: Path) -> tuple[tuple[int, float], ...]:
-    from luthier.training.loop import METRICS_NAME
     from luthier.training.metrics import read_metrics
+    from luthier.training.run_folder import METRICS_NAME
 
     rows = read_metrics(logs / METRICS_NAME)
     return tuple((row["step"], row["loss"]) for row in rows if "loss" in row)

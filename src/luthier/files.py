@@ -11,6 +11,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -18,7 +19,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from luthier.errors import LuthierError, PathError, StorageError
+from luthier.errors import LuthierError, OutputError, PathError, StorageError
+
+_LONGEST_NAME = 255  # bytes, on every usual file system
 
 
 def _explain(error: OSError, path: Path, temporary: Path | None = None) -> LuthierError:
@@ -45,6 +48,41 @@ def _fsync(path: Path) -> None:
         os.close(descriptor)
 
 
+# What `_sibling` calls a file or folder that is not finished.
+_TEMPORARY = re.compile(r"\..{0,24}\.[0-9a-f]{8}\.tmp(\.[^.]+)?", re.DOTALL)
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a name is one that the writers of this module give to what is not finished."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
+def is_temporary_of(name: str, path: Path) -> bool:
+    """Whether a name is one that these writers give to what will be `path`."""
+    start, end = f".{path.stem[:24]}.", f".tmp{path.suffix}"
+    middle = name[len(start) : len(name) - len(end)]
+    fits = name.startswith(start) and name.endswith(end)
+    return fits and re.fullmatch(r"[0-9a-f]{8}", middle) is not None
+
+
+def check_name(path: Path, suffix: str = "") -> None:
+    """Raise `OutputError` where the system cannot hold `path`, or `path` with `suffix` behind it:
+    a name has at most 255 bytes, of which a letter may take four.
+    """
+    named = path.with_name(path.name + suffix) if suffix else path
+    try:
+        os.lstat(named)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            room = f", which needs room for {suffix} beside it" if suffix else ""
+            raise OutputError(
+                f"{path} has too long a name{room}: take one of at most "
+                f"{_LONGEST_NAME - len(suffix)} bytes (a letter may have four)."
+            ) from error
+    except ValueError:
+        raise OutputError(f"{str(path)!r} is no name: it has a zero byte in it.") from None
+
+
 def _sibling(path: Path) -> Path:
     # Same folder, so that the rename stays on one file system; same suffix, because writers look
     # at it; a short stem, because a name has at most 255 bytes and a letter may take four.
@@ -63,7 +101,7 @@ def make_folder(path: Path) -> Path:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         file = next((p for p in (path, *path.parents) if p.is_file()), path)
-        raise PathError(f"{file} is a file, but a folder is needed there.") from None
+        raise OutputError(f"{file} is a file, but a folder is needed there.") from None
     except OSError as error:
         raise _explain(error, path) from error
     return path
@@ -90,8 +128,9 @@ def check_place(path: Path) -> None:
 
     The folder that it will lie in is made.
     """
+    check_name(path)
     if path.is_dir():
-        raise PathError(f"{path} is a folder, but a file is to be written there.")
+        raise OutputError(f"{path} is a folder, but a file is to be written there.")
     make_folder(path.parent)
     temporary = _sibling(path)
     try:
@@ -105,9 +144,9 @@ def check_place(path: Path) -> None:
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder: it replaces `path` as a whole, or nothing remains."""
-    path = path.resolve()  # a link stays a link: the folder behind it is replaced
+    path = Path(os.path.realpath(path))  # a link stays a link: the folder behind it is replaced
     if path.exists() and not path.is_dir():
-        raise PathError(f"{path} is a file, but a folder is needed there.")
+        raise OutputError(f"{path} is a file, but a folder is needed there.")
     make_folder(path.parent)
     temporary = _sibling(path)
     try:

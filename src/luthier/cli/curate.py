@@ -123,6 +123,12 @@ def _text(report: CurateReport, out: Path, *, verbose: bool = False) -> str:
     for group in report.duplicates:
         others = ", ".join(f"{name} ({alike:.0%} alike)" for name, alike in group.others)
         lines.append(f"the same recording: {group.kept} and {others}")
+    for moved in report.rejected:
+        lines.append(f"rejected {moved.output_path} -> {moved.moved_to}: {moved.reason}")
+    for moved in report.restored:
+        lines.append(f"restored {moved.output_path} -> {moved.moved_to}: {moved.reason}")
+    for path in report.foreign:
+        lines.append(f"kept     {path}: it is not what luthier wrote there")
     unchanged = sum(result.unchanged for result in report.results)
     again = f" ({unchanged} unchanged)" if unchanged else ""
     lines.append(

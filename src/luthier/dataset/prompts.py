@@ -32,7 +32,14 @@ from luthier.dataset.track_files import (
     read_before,
     write_track,
 )
-from luthier.dataset.tracks import Music, find_audio, measure_music
+from luthier.dataset.tracks import (
+    REJECTED,
+    Music,
+    find_audio,
+    is_audio,
+    is_rejected,
+    measure_music,
+)
 from luthier.dataset.v1_rules import tag_problems
 from luthier.errors import DatasetError
 from luthier.files import make_folder, read_json
@@ -143,9 +150,14 @@ def write_prompts(
 
 
 def known_tracks(audio_dir: Path) -> set[str]:
-    """The ids that a mapping may name: tracks in the folder, and those that curation left out."""
+    """The ids that a mapping may name: tracks in the folder, and those that curation left out, or
+    rejected later.
+    """
     rows = _curation_rows(audio_dir)
     left_out = {Path(row["source"]).stem for row in rows if row["status"] != "success"}
+    rejected = audio_dir / REJECTED
+    if is_rejected(rejected) and rejected.is_dir():
+        left_out |= {path.stem for path in rejected.iterdir() if is_audio(path)}
     return left_out | set(find_audio(audio_dir))
 
 

@@ -11,6 +11,9 @@ from luthier.audio.decode import AUDIO_SUFFIXES, read_audio
 from luthier.errors import DatasetError, PathError
 from luthier.files import existing_folder
 
+REJECTED = "rejected"  # where curation moves what is no track of its folder any more
+LEDGER_NAME = "curation.jsonl"  # by which such a folder is known
+
 
 @dataclass(frozen=True)
 class Music:
@@ -53,7 +56,8 @@ def find_audio(folder: Path, what: str = "audio folder") -> dict[str, Path]:
 
 
 def walk_audio(folder: Path, leave_out: Path | None = None) -> Iterator[Path]:
-    """Every audio file under `folder`, sorted, but for hidden ones and those in `leave_out`.
+    """Every audio file under `folder`, sorted, but for hidden ones, those in `leave_out` and what
+    a curation rejected.
 
     Links to folders are not followed. A folder that cannot be listed is yielded itself, so that
     it is reported rather than lost.
@@ -64,10 +68,19 @@ def walk_audio(folder: Path, leave_out: Path | None = None) -> Iterator[Path]:
     ):
         here = Path(parent)
         folders[:] = sorted(
-            f for f in folders if not f.startswith(".") and (here / f).resolve() != leave_out
+            f
+            for f in folders
+            if not f.startswith(".")
+            and Path(os.path.realpath(here / f)) != leave_out
+            and not is_rejected(here / f)
         )
         yield from (here / name for name in sorted(names) if is_audio(here / name))
     yield from unreadable
+
+
+def is_rejected(folder: Path) -> bool:
+    """Whether a folder is where a curation put what it rejected."""
+    return folder.name == REJECTED and (folder.parent / LEDGER_NAME).is_file()
 
 
 def is_audio(path: Path) -> bool:

@@ -20,9 +20,10 @@ from luthier.errors import LuthierError, ModelError
 from luthier.files import read_json
 from luthier.music.model import MANIFEST_NAME, verify_files
 from luthier.music.original_layout import diffusers_name
-from luthier.training.checkpoint import CHECKPOINTS, STATE_NAME, find_checkpoints
+from luthier.training.checkpoint import STATE_NAME, find_checkpoints
 from luthier.training.lora import PREFIX, WEIGHTS_NAME, AdapterError, read_adapter_config
 from luthier.training.merge_change import FULL, Change
+from luthier.training.run_folder import CHECKPOINTS
 from luthier.training.tensor_file import Record, read_header
 from luthier.training.trained import FULL_WEIGHTS
 
