@@ -34,7 +34,7 @@ class PathError(LuthierError):
 class OutputError(PathError):
     """What lies at an output place is not ours, or is read, and would be lost: it was not touched.
 
-    A file where a folder is needed, and a name that the system cannot hold, are such places too.
+    A name that the system cannot hold is such a place too.
     """
 
     exit_code = 2

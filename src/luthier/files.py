@@ -48,7 +48,7 @@ def _fsync(path: Path) -> None:
         os.close(descriptor)
 
 
-# What `_sibling` calls a file or folder that is not finished.
+# What `sibling` calls a file or folder that is not finished.
 _TEMPORARY = re.compile(r"\..{0,24}\.[0-9a-f]{8}\.tmp(\.[^.]+)?", re.DOTALL)
 
 
@@ -65,9 +65,9 @@ def is_temporary_of(name: str, path: Path) -> bool:
     return fits and re.fullmatch(r"[0-9a-f]{8}", middle) is not None
 
 
-def check_name(path: Path, suffix: str = "") -> None:
-    """Raise `OutputError` where the system cannot hold `path`, or `path` with `suffix` behind it:
-    a name has at most 255 bytes, of which a letter may take four.
+def check_name(path: Path, suffix: str = "", kind: type[PathError] = OutputError) -> None:
+    """Raise an error of `kind` where the system cannot hold `path`, or `path` with `suffix` behind
+    it: a name has at most 255 bytes, of which a letter may take four.
     """
     named = path.with_name(path.name + suffix) if suffix else path
     try:
@@ -75,15 +75,16 @@ def check_name(path: Path, suffix: str = "") -> None:
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             room = f", which needs room for {suffix} beside it" if suffix else ""
-            raise OutputError(
+            raise kind(
                 f"{path} has too long a name{room}: take one of at most "
                 f"{_LONGEST_NAME - len(suffix)} bytes (a letter may have four)."
             ) from error
     except ValueError:
-        raise OutputError(f"{str(path)!r} is no name: it has a zero byte in it.") from None
+        raise kind(f"{str(path)!r} is no name: it has a zero byte in it.") from None
 
 
-def _sibling(path: Path) -> Path:
+def sibling(path: Path) -> Path:
+    """A hidden name beside `path`, for what is not finished; see `is_temporary`."""
     # Same folder, so that the rename stays on one file system; same suffix, because writers look
     # at it; a short stem, because a name has at most 255 bytes and a letter may take four.
     return path.with_name(f".{path.stem[:24]}.{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
@@ -101,7 +102,7 @@ def make_folder(path: Path) -> Path:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         file = next((p for p in (path, *path.parents) if p.is_file()), path)
-        raise OutputError(f"{file} is a file, but a folder is needed there.") from None
+        raise PathError(f"{file} is a file, but a folder is needed there.") from None
     except OSError as error:
         raise _explain(error, path) from error
     return path
@@ -111,7 +112,7 @@ def make_folder(path: Path) -> Path:
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path with `path`'s suffix: it becomes `path`, or nothing remains."""
     make_folder(path.parent)
-    temporary = _sibling(path)
+    temporary = sibling(path)
     try:
         yield temporary
         _fsync(temporary)
@@ -130,9 +131,9 @@ def check_place(path: Path) -> None:
     """
     check_name(path)
     if path.is_dir():
-        raise OutputError(f"{path} is a folder, but a file is to be written there.")
+        raise PathError(f"{path} is a folder, but a file is to be written there.")
     make_folder(path.parent)
-    temporary = _sibling(path)
+    temporary = sibling(path)
     try:
         temporary.touch()
     except OSError as error:
@@ -146,9 +147,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder: it replaces `path` as a whole, or nothing remains."""
     path = Path(os.path.realpath(path))  # a link stays a link: the folder behind it is replaced
     if path.exists() and not path.is_dir():
-        raise OutputError(f"{path} is a file, but a folder is needed there.")
+        raise PathError(f"{path} is a file, but a folder is needed there.")
     make_folder(path.parent)
-    temporary = _sibling(path)
+    temporary = sibling(path)
     try:
         temporary.mkdir()
         yield temporary
@@ -167,7 +168,7 @@ def _replace_folder(new: Path, path: Path) -> None:
     if not path.exists():
         os.replace(new, path)
     else:
-        old = _sibling(path)
+        old = sibling(path)
         os.replace(path, old)
         try:
             os.replace(new, path)
@@ -185,8 +186,8 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8 to `path` atomically."""
-    write_bytes(path, text.encode())
+    """Write `text` as UTF-8 to `path` atomically; a byte of a name that is none is \\udcXX."""
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: Path, value: Any) -> None:

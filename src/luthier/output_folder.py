@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from luthier.errors import LuthierError, OutputError
+from luthier.errors import LuthierError, OutputError, PathError
 from luthier.files import atomic_folder, check_name, read_json, sha256_of, write_json
 
 RECORD_NAME = "run.json"
@@ -82,7 +82,7 @@ def check_output(
     if not path.exists():
         return
     if not path.is_dir():
-        raise OutputError(f"{path} is a file, but a folder is needed there.")
+        raise PathError(f"{path} is a file, but a folder is needed there.")
     _check_place(path)
     with os.scandir(path) as entries:
         if all(entry.name in _LITTER for entry in entries):
@@ -218,7 +218,7 @@ def check_shared(
     """
     check_name(path)
     if path.exists() and not path.is_dir():
-        raise OutputError(f"{path} is a file, but a folder is needed there.")
+        raise PathError(f"{path} is a file, but a folder is needed there.")
     target = _real(path)
     for given in inputs:
         if _real(given) in (target, *target.parents):
@@ -248,7 +248,7 @@ def check_output_file(path: Path, inputs: Iterable[Path]) -> None:
     """
     check_name(path)
     if path.is_dir():
-        raise OutputError(f"{path} is a folder, but a file is to be written there.")
+        raise PathError(f"{path} is a folder, but a file is to be written there.")
     if not path.exists():
         return
     for given in inputs:
@@ -259,9 +259,24 @@ def check_output_file(path: Path, inputs: Iterable[Path]) -> None:
             )
 
 
-def is_recorded(path: Path, record: Path) -> bool:
-    """Whether the file at `path` is the one that a record beside it is about."""
-    return path.is_file() and isinstance(_object(record).get("stage"), str)
+def check_own_file(path: Path, record: Path) -> None:
+    """Refuse to write over a file that the record beside it is not about, or over such a record.
+
+    Raises:
+        OutputError: the file has no record, or is another than the one that was recorded.
+    """
+    if os.path.lexists(record) and not isinstance(_object(record).get("stage"), str):
+        raise OutputError(
+            f"{record} is no record of luthier and would be written over: choose another name."
+        )
+    if not os.path.lexists(path):
+        return
+    digest = _object(record).get("sha256")
+    if not record.is_file() or (isinstance(digest, str) and not is_as_recorded(path, digest)):
+        raise OutputError(
+            f"{path} is there already and is not what luthier wrote: choose another name, or move "
+            "it away."
+        )
 
 
 def is_as_recorded(path: Path, digest: object) -> bool:

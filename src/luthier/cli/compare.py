@@ -12,6 +12,7 @@ from luthier.cli import common
 from luthier.cli.evaluate import (
     add_measure_arguments,
     add_sample_arguments,
+    check_results,
     settings_of,
     show_plan,
     write_page,
@@ -55,6 +56,7 @@ def compare(args: argparse.Namespace, paths: list[Path], reference: Path | None)
     from luthier.evaluation.compare import rank, scored
     from luthier.evaluation.validate import validation_loss
     from luthier.files import read_json, write_json
+    from luthier.provenance import write_run
 
     settings = settings_of(args)
     names = [path.resolve().name for path in paths]
@@ -66,6 +68,8 @@ def compare(args: argparse.Namespace, paths: list[Path], reference: Path | None)
     folders = [path for path in paths if path.suffix != ".json"]
     if folders and reference is None:
         raise RequestError("checkpoints and clips are compared against real tracks: name them.")
+    read = [args.prompts_file, args.presets, reference]
+    check_results(args.out, args.html, [*paths, *filter(None, read)])
     if args.dry_run:
         if reference is not None:
             show_plan(args, folders, reference, settings)
@@ -88,6 +92,7 @@ def compare(args: argparse.Namespace, paths: list[Path], reference: Path | None)
     value["evaluations"] = [one.to_json() for one in found.values()]
     if args.out:
         write_json(args.out, value)
+        write_run(args.out, stage="compare", inputs=paths)
     common.emit(args, value, ranking.to_text())
     return 0
 

@@ -141,6 +141,8 @@ def run(args: argparse.Namespace) -> int:
 
     settings = settings_of(args)
     requests = _requests(args.requests)
+    read = [args.requests, args.baseline, args.prompts_file, args.presets]
+    check_results(args.out, args.html, [args.generated, args.reference, *filter(None, read)])
     if args.dry_run:
         show_plan(args, [args.generated], args.reference, settings)
         return 0
@@ -162,6 +164,24 @@ def run(args: argparse.Namespace) -> int:
         if args.html:
             write_page(args.html, [found], args.reference)
     return print_validation(args, found, extra)
+
+
+def check_results(out: Path | None, html: Path | None, inputs: list[Path]) -> None:
+    """Refuse, before any work, to write results over what is read or is not luthier's.
+
+    Raises:
+        OutputError: such a file is there, or a name is too long.
+    """
+    from luthier.output_folder import check_output_file
+    from luthier.provenance import check_artefact
+    from luthier.report.document import check_page
+
+    files = [path for path in inputs if not path.is_dir()]
+    if out:
+        check_artefact(out, files)
+    if html:
+        check_output_file(html, files)
+        check_page(html)
 
 
 def _requests(path: Path | None) -> list[dict[str, Any]] | None:

@@ -142,14 +142,13 @@ def plan_dataset(
     warnings = _mapping_warnings(mapping, tracks, data_dir) + _row_warnings(rows, review)
     if settings.validation_split and not validation:
         warnings.append("one recording cannot be split: nothing is held out to validate with.")
-    metadata = [metadata_dir / name for name in (SOURCES_NAME, MAPPING_NAME)]
     return DatasetPlan(
         splits={"train": train, "validation": validation},
         settings=settings,
         licences=licences,
         sources=[source for source in sources if set(source.track_ids) & set(tracks)],
         presets=presets,
-        inputs=[input_record(path) for path in metadata if path.is_file()]
+        inputs=[input_record(p) for p in metadata_files(metadata_dir) if p.is_file()]
         + _audio_records(data_dir, rows),
         warnings=warnings,
     )
@@ -170,7 +169,7 @@ def build_dataset(
     is an `OutputError`. The other arguments and errors are those of `plan_dataset`; nothing is
     written on an error.
     """
-    inputs = [data_dir, metadata_dir]
+    inputs = [data_dir, *metadata_files(metadata_dir)]
     check_output(output_dir, STAGE, inputs)
     plan = plan_dataset(data_dir, metadata_dir, settings, presets=presets, display=display)
     summary = plan.summary(output_dir)
@@ -191,6 +190,11 @@ def build_dataset(
             name=output_dir.name,
         )
     return summary
+
+
+def metadata_files(metadata_dir: Path) -> list[Path]:
+    """What of a metadata folder is read; the data set itself may lie in that folder."""
+    return [metadata_dir / name for name in (SOURCES_NAME, MAPPING_NAME)]
 
 
 def load_rows(dataset_dir: Path, split: str) -> list[Row]:

@@ -262,7 +262,7 @@ def refuse_output(output_dir: Path, inputs: Sequence[Path], overwrite: bool) -> 
             raise OutputError(
                 f"{output_dir} exists and is not empty: choose another folder or --overwrite it."
             )
-    except OutputError as error:
+    except PathError as error:
         raise MergeError(str(error)) from error
 
 
