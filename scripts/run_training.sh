@@ -11,4 +11,5 @@ if [[ ! -x "$python" ]]; then
     exit 1
   }
 fi
+export LUTHIER_CALLED_AS="$0"  # for the command that goes on after a stop
 exec "$python" -m luthier.cli.scripts.run_training "$@"

@@ -17,17 +17,20 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from luthier.errors import PathError
+from luthier.errors import PathError, TrainingError
 from luthier.files import existing_folder, make_folder, read_json, write_json
 from luthier.progress import SILENT, Display
 from luthier.report.page import Stage
+from luthier.stopping import Stopped, under_way
 
 if TYPE_CHECKING:
     from luthier.dataset.curate import CurateReport
     from luthier.evaluation.evaluate import Evaluation
     from luthier.music.pipeline import MusicPipeline
+    from luthier.training.config import TrainConfig
 
 EXAMPLE_TRACKS = Path(__file__).parents[2] / "examples" / "tracks"
+REPORT_NAME, MEASURES_NAME = "report.html", "measures.json"
 METADATA = ("sources.json", "style_mapping.json")
 
 
@@ -79,7 +82,8 @@ class Demo:
         """Time a stage and announce it."""
         self.display.say(f"— {name}")
         started = time.perf_counter()
-        yield
+        with under_way(f"the stage {name}"):
+            yield
         self.stages.append(Stage(name, time.perf_counter() - started, note))
 
 
@@ -100,6 +104,8 @@ def run_demo(settings: DemoSettings, display: Display = SILENT) -> DemoResult:
 
     Raises:
         LuthierError: from any stage, in a sentence; what earlier stages made stays.
+        Stopped: by a signal. No report tells of what is not done; a training that has begun goes on
+            where it was when the same demo is run again.
     """
     from luthier.demo_report import write_demo_report
     from luthier.music.mini import torch_folder
@@ -107,6 +113,8 @@ def run_demo(settings: DemoSettings, display: Display = SILENT) -> DemoResult:
 
     demo = Demo(settings, display)
     make_folder(demo.out)
+    for name in (REPORT_NAME, MEASURES_NAME):
+        (demo.out / name).unlink(missing_ok=True)  # an earlier demo's tell of nothing that follows
     source = _recordings(settings)
     base = torch_folder()
     with demo.stage("curate"):
@@ -124,7 +132,7 @@ def run_demo(settings: DemoSettings, display: Display = SILENT) -> DemoResult:
     with demo.stage("evaluate"):
         rounds = _evaluate(demo)
     measures = _measures(demo, rounds, merge_error, sizes)
-    write_json(demo.out / "measures.json", measures)
+    write_json(demo.out / MEASURES_NAME, measures)
     report = write_demo_report(demo, rounds, measures, pipelines["base"].spec)
     write_run(
         demo.out,
@@ -223,6 +231,7 @@ def _declare_own(metadata: Path, audio: Path, display: Display) -> None:
 def _train(demo: Demo, base: Path) -> Path:
     from luthier.training.config import TrainConfig
     from luthier.training.loop import train
+    from luthier.training.run_folder import CHECKPOINTS
 
     steps = demo.settings.train_steps
     config = TrainConfig(
@@ -235,12 +244,35 @@ def _train(demo: Demo, base: Path) -> Path:
         samples=0,  # the evaluation that follows plays base and adapter
     )
     logs = demo.out / "logs"
-    shutil.rmtree(logs, ignore_errors=True)
-    result = train(base, demo.out / "dataset", logs, config, display=demo.display)
+    goes_on = _is_unfinished(demo, logs / CHECKPOINTS, config)
+    if not goes_on:
+        shutil.rmtree(logs, ignore_errors=True)
+    result = train(base, demo.out / "dataset", logs, config, display=demo.display, resume=goes_on)
+    if result.stopped_by:
+        raise Stopped(result.stopped_by, f"the stage train, after {result.step} of {steps} steps")
     adapter = demo.out / "adapter"
     shutil.rmtree(adapter, ignore_errors=True)
     shutil.copytree(result.checkpoint, adapter)
     return adapter
+
+
+def _is_unfinished(demo: Demo, checkpoints: Path, config: TrainConfig) -> bool:
+    """Whether the same training, on the same data, was stopped before its last step."""
+    from luthier.dataset.build import load_manifest
+    from luthier.training.checkpoint import newest_valid
+
+    try:
+        start = newest_valid(checkpoints, demo.display)
+    except TrainingError:  # none is whole
+        return False
+    if start is None:
+        return False
+    state = start.state
+    return (
+        state.step < config.max_steps
+        and state.config == config.model_dump(mode="json")
+        and state.origin.dataset_hash == load_manifest(demo.out / "dataset")["hash"]
+    )
 
 
 def _merge(demo: Demo, base: Path, adapter: Path) -> float:

@@ -34,7 +34,9 @@ def write_demo_report(
     spec: ModelSpec,
 ) -> Path:
     """Write `report.html` and return its path."""
-    path = demo.out / "report.html"
+    from luthier.demo import REPORT_NAME
+
+    path = demo.out / REPORT_NAME
     page = ReportPage(
         title="From recordings to an instrument",
         lead=(

@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from luthier.errors import LuthierError, OutputError, PathError, StorageError
+from luthier.stopping import last_act
 
 _LONGEST_NAME = 255  # bytes, on every usual file system
 
@@ -114,9 +116,10 @@ def atomic_file(path: Path) -> Iterator[Path]:
     make_folder(path.parent)
     temporary = sibling(path)
     try:
-        yield temporary
-        _fsync(temporary)
-        os.replace(temporary, path)
+        with last_act(lambda: _remove(temporary)):
+            yield temporary
+            _fsync(temporary)
+            os.replace(temporary, path)
         _fsync(path.parent)
     except OSError as error:
         raise _explain(error, path, temporary) from error
@@ -152,15 +155,37 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     temporary = sibling(path)
     try:
         temporary.mkdir()
-        yield temporary
-        for item in temporary.rglob("*"):
-            if item.is_file():
-                _fsync(item)
-        _replace_folder(temporary, path)
+        with last_act(lambda: _remove_folder(temporary)):
+            yield temporary
+            for item in temporary.rglob("*"):
+                if item.is_file():
+                    _fsync(item)
+            _replace_folder(temporary, path)
     except OSError as error:
         raise _explain(error, path, temporary) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def temporary_folder(where: Path | None = None) -> Iterator[Path]:
+    """Yield a folder that is gone afterwards, however the command ends short of a kill.
+
+    Args:
+        where: the folder that it is made in; None takes the system's place for such things.
+    """
+    with tempfile.TemporaryDirectory(prefix="luthier-", dir=where) as name:
+        folder = Path(name)
+        with last_act(lambda: _remove_folder(folder)):
+            yield folder
+
+
+def _remove_folder(folder: Path) -> None:
+    """Remove a temporary folder that another thread may still be writing, or about to rename."""
+    doomed = _sibling(folder)
+    with contextlib.suppress(OSError):
+        os.replace(folder, doomed)  # from here on nobody can give it its final name
+        shutil.rmtree(doomed, ignore_errors=True)
 
 
 def _replace_folder(new: Path, path: Path) -> None:

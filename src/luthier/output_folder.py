@@ -91,7 +91,7 @@ def check_output(
         raise OutputError(f"{path} exists and is not empty: choose another folder.")
     found = stage_of(path)
     if found != stage:
-        what = f"is what  luthier {found}  made" if found else "holds what luthier did not make"
+        what = f"is what  luthier {found}  made" if found else "holds other files"
         what = "is a model" if found == MODEL else what
         raise OutputError(
             f"{path} exists and is not empty: choose another folder. It {what}{_examples(path)}; "
@@ -189,7 +189,7 @@ def told(names: list[str]) -> str:
 
 def _examples(path: Path) -> str:
     names = [name for name in _first_names(path) if name not in _LITTER]
-    return f" ({', '.join(names)} …)" if names else ""
+    return f" ({', '.join(names)})" if names else ""
 
 
 def _first_names(path: Path) -> list[str]:

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal, Protocol, TextIO
 
+from luthier.stopping import last_act
+
 Style = Literal["auto", "bar", "plain", "json", "none"]
 _PLAIN_INTERVAL_S = 5.0
 
@@ -119,7 +121,8 @@ class Display:
         else:
             task = _LineTask(title, total, sys.stderr, as_json=self.style == "json")
         try:
-            yield task
+            with last_act(task.finish):  # a bar hides the terminal's cursor
+                yield task
         finally:
             task.finish()
 

@@ -9,15 +9,18 @@ import errno
 import io
 import json
 import os
+import shlex
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from luthier.errors import LuthierError, PathError
 from luthier.progress import Display
-
-INTERRUPTED_EXIT = 130
+from luthier.stopping import Stopped, heed_signals
+from luthier.stopping import exit_code as stopped_exit
 
 # dest -> flag, short flag, help: the same for every command and every script.
 SWITCHES = {
@@ -80,21 +83,29 @@ def run_guarded(
     program: str,
     exit_code: Callable[[LuthierError], int] = lambda error: error.exit_code,
 ) -> int:
-    """Run a command's work; return its exit code. Errors that luthier knows become one sentence.
+    """Run a command's work; return its exit code. Errors that luthier knows become one sentence,
+    and so do Ctrl-C and SIGTERM (see `luthier.stopping`).
 
     Args:
         run: does the work and returns the exit code.
-        args: with the common flags.
+        args: with the common flags; `words`, the command as it was typed; and where the command
+            has more to say of how to go on after a stop, `after_stop`, which takes `args`. With
+            `own_signals` it handles the signals itself.
         program: what the user called, for the sentence.
         exit_code: the code for an error, where it is not the error's own.
     """
+
+    def tell(stop: Stopped) -> None:
+        report_stop(program, args, stop)
+
     try:
-        return run(args)
+        with nullcontext() if getattr(args, "own_signals", False) else heed_signals(tell):
+            return run(args)
     except LuthierError as error:
         return _refused(args, program, error, error, exit_code)
-    except KeyboardInterrupt:
-        sys.stderr.write(f"{program}: stopped.\n")
-        return INTERRUPTED_EXIT
+    except KeyboardInterrupt as error:
+        report_stop(program, args, error)
+        return stopped_exit(error)
     except BrokenPipeError:
         # The reader of our output has gone (`luthier … | head`): nothing is left to say.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -138,3 +149,33 @@ def report_error(program: str, error: LuthierError, *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(error.to_json()) + "\n")
     sys.stderr.write(f"{program}: {error}\n")
+
+
+def words_of(args: argparse.Namespace) -> list[str]:
+    """The command as it was typed."""
+    return list(getattr(args, "words", ["luthier"]))
+
+
+def command_of(args: argparse.Namespace) -> str:
+    """The command as it was typed, for a shell."""
+    return shlex.join(words_of(args))
+
+
+def report_stop(program: str, args: argparse.Namespace, error: KeyboardInterrupt) -> None:
+    """Say that a command was stopped, by what, in what, and how to go on: one sentence on standard
+    error, and with --json an object on standard output.
+    """
+    number = error.signal if isinstance(error, Stopped) else signal.SIGINT
+    name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+    place = f" in {error.place}" if isinstance(error, Stopped) and error.place else ""
+    after = getattr(args, "after_stop", start_anew)(args)
+    sentence = f"stopped by {name}{place}: {after}"
+    if args.json:
+        value = {"error": sentence, "kind": "Stopped", "signal": signal.Signals(number).name}
+        sys.stdout.write(json.dumps(value) + "\n")
+    sys.stderr.write(f"{program}: {sentence}\n")
+
+
+def start_anew(args: argparse.Namespace) -> str:
+    """What most commands say after a stop: they write their result whole, or not at all."""
+    return f"nothing half-written is left; start anew with  {command_of(args)}"

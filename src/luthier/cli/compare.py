@@ -12,11 +12,14 @@ from luthier.cli import common
 from luthier.cli.evaluate import (
     add_measure_arguments,
     add_sample_arguments,
+    after_stop,
     check_results,
     settings_of,
     show_plan,
     write_page,
 )
+
+__all__ = ["HELP", "add_arguments", "after_stop", "compare", "run"]
 
 if TYPE_CHECKING:
     from luthier.evaluation.compare import Ranking

@@ -51,6 +51,14 @@ def run(args: argparse.Namespace) -> int:
     return curate_folder(args, args.input_dir, args.out)
 
 
+def after_stop(args: argparse.Namespace) -> str:
+    """How to go on: the same command does what is left."""
+    from luthier.cli.common import command_of
+
+    out = getattr(args, "out", None) or args.output_dir
+    return f"what is finished stays in {out}; do the rest with  {command_of(args)}"
+
+
 def curate_folder(args: argparse.Namespace, input_dir: Path, output_dir: Path) -> int:
     """Curate a folder as the flags say, print the result, return the exit code.
 

@@ -24,6 +24,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="everything, but small: for tests")
 
 
+def after_stop(args: argparse.Namespace) -> str:
+    """How to go on: a training that was stopped goes on, the rest is quick to do again."""
+    from luthier.cli.common import command_of
+
+    where = f"{args.out} holds what is done but no report; "
+    return f"{where}a training goes on where it was with  {command_of(args)}"
+
+
 def run(args: argparse.Namespace) -> int:
     """Run the chain; see `luthier demo --help`."""
     from dataclasses import replace

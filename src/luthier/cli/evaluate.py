@@ -184,6 +184,14 @@ def check_results(out: Path | None, html: Path | None, inputs: list[Path]) -> No
         check_page(html)
 
 
+def after_stop(args: argparse.Namespace) -> str:
+    """How to go on: what was played and measured is not done again, where it is kept."""
+    kept = ["clips that were played"] if args.generate_samples else []
+    kept += [] if args.no_cache else ["measures of real tracks"]
+    said = f"{' and '.join(kept)} are kept; " if kept else "nothing is kept; "
+    return f"{said}do the rest with  {common.command_of(args)}"
+
+
 def _requests(path: Path | None) -> list[dict[str, Any]] | None:
     from luthier.evaluation.requests import read_requests
 

@@ -2,7 +2,8 @@
 instant.
 
 This module knows the standard library only. A command module offers HELP, add_arguments(parser)
-and run(args) -> int.
+and run(args) -> int; and after_stop(args) -> str where it has more to say after Ctrl-C or SIGTERM
+than that it can be started anew.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ COMMANDS = {
     "mcp": "tools for language models: generate, repaint, status",
     "trace": "where a result came from",
 }
-_USAGE_EXIT = 2
+_USAGE_EXIT, _INTERRUPTED_EXIT = 2, 130
 
 
 def _overview() -> str:
@@ -56,6 +57,8 @@ def build_parser(verb: str) -> argparse.ArgumentParser:
     module.add_arguments(parser)
     add_common_arguments(parser)
     parser.set_defaults(run=module.run)
+    if hasattr(module, "after_stop"):
+        parser.set_defaults(after_stop=module.after_stop)
     return parser
 
 
@@ -76,7 +79,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = f" Did you mean '{near[0]}'?" if near else " 'luthier --help' lists the commands."
         sys.stderr.write(f"luthier: there is no command '{verb}'.{hint}\n")
         return _USAGE_EXIT
-    args = build_parser(verb).parse_args(words[1:])
+    try:
+        args = build_parser(verb).parse_args(words[1:])
+    except KeyboardInterrupt:  # nothing was done yet
+        return _INTERRUPTED_EXIT
+    args.words = ["luthier", *words]
     from luthier.cli.common import run_guarded
 
     return run_guarded(args.run, args, "luthier")

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from luthier.matrix.player import Player
 
 HELP = "bpm × key × task × length: what works here, how fast, in how much memory"
-_AGAIN = "the same command goes on with what is left."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -109,12 +108,14 @@ def _explored(args: argparse.Namespace, grid: Grid, player: Player) -> list[dict
     options = grid.to_json() | _place(player.environment)
     explorer = Explorer(grid, player, MatrixFolder(args.out, options))
     display = common.display(args)
-    try:
-        explorer.explore(display, limit=args.limit, workers=args.workers, again=args.again)
-    except KeyboardInterrupt:
-        display.say(f"\n{len(explorer.rows())} of {len(grid.cells())} cells are there: {_AGAIN}")
-        raise
+    explorer.explore(display, limit=args.limit, workers=args.workers, again=args.again)
     return explorer.rows()
+
+
+def after_stop(args: argparse.Namespace) -> str:
+    """How to go on: the same command plays what is left."""
+    done = len(list((args.out / "cells").glob("*.json")))
+    return f"{done} cells are there; the same command goes on:  {common.command_of(args)}"
 
 
 def _check_numbers(args: argparse.Namespace) -> None:

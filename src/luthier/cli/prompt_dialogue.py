@@ -6,15 +6,14 @@ Works on a terminal and from a pipe, a command a line. Nothing is written before
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from luthier.errors import LuthierError, RequestError
+from luthier.stopping import uninterrupted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -146,7 +145,7 @@ class Dialogue:
         return True
 
     def _save(self) -> None:
-        with _uninterrupted():
+        with uninterrupted():
             prompt = self.session.save(dry_run=self.dry_run)
         self.saved, self.failed = asdict(prompt), False
         name = self.session.output_dir / f"{self.session.track_id}_prompt.txt"
@@ -265,13 +264,3 @@ def _complete_words(session: PromptSession) -> None:
     readline.set_completer(complete)
     readline.set_completer_delims(" ,\t\n")
     readline.parse_and_bind("tab: complete")
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Ctrl-C waits until the files, which belong together, are all written."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

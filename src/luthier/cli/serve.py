@@ -27,6 +27,7 @@ _CONFIG_PATHS = ("ACESTEP_CONFIG_PATH", "ACESTEP_CONFIG_PATH2", "ACESTEP_CONFIG_
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags; see `serve_flags`."""
     add_serve_flags(parser)
+    parser.set_defaults(own_signals=True)  # the server's loop stops itself
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import sys
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -113,6 +114,8 @@ def run(args: argparse.Namespace) -> int:
         cache_dir=args.cache_dir,
     )
     common.emit(args, result.as_dict(), _text(result, args))
+    if result.stopped_by and (args.quiet or args.json):
+        sys.stderr.write(f"luthier: stopped at step {result.step}: {after_stop(args)}\n")
     return exit_code(result)
 
 
@@ -129,6 +132,33 @@ def run_folder(args: argparse.Namespace) -> Path:
     output: Path = args.logs_dir / name
     check_run_folder(output, [args.dataset, model_folder(args.model)])
     return output
+
+
+def after_stop(args: argparse.Namespace) -> str:
+    """How to go on: from the newest checkpoint, with the flags as they were given."""
+    from luthier.training.checkpoint import find_checkpoints
+    from luthier.training.run_folder import CHECKPOINTS
+
+    if not find_checkpoints(args.logs_dir / args.exp_name / CHECKPOINTS):
+        return f"no step was saved yet; start anew with  {common.command_of(args)}"
+    return f"what was learnt is saved; go on with  {_resuming(args)}"
+
+
+def _resuming(args: argparse.Namespace) -> str:
+    """The command as it was typed, from the newest checkpoint on, in as many processes."""
+    words = common.words_of(args)
+    kept: list[str] = []
+    while words:
+        word = words.pop(0)
+        if word == "--resume" or word.startswith("--resume-"):
+            if word.startswith("--resume-") and "=" not in word:
+                words = words[1:]  # the step
+            continue
+        kept.append(word)
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count > 1:
+        kept = ["accelerate", "launch", "--num_processes", str(count), "-m", *kept]
+    return shlex.join([*kept, "--resume"])
 
 
 def exit_code(result: Any) -> int:
@@ -156,11 +186,8 @@ def _text(result: Any, args: argparse.Namespace) -> str:
     if result.best is not None and result.best != result.checkpoint:
         lines.append(f"  best so far: {result.best}")
     lines.append(f"  report: {result.folder / 'report.html'}")
-    words = ["luthier", "train", "--dataset", str(args.dataset), "--exp-name", args.exp_name]
-    words += ["--model", args.model] if args.model != "mini" else []
-    words += ["--logs-dir", str(args.logs_dir)] if args.logs_dir != _logs_dir() else []
     if result.stopped_by:
-        lines.append(f"  stopped and saved; go on with  {shlex.join([*words, '--resume'])}")
+        lines.append(f"  stopped and saved; go on with  {_resuming(args)}")
     else:
         merge = ["luthier", "merge", "--base-model", args.model, "--lora-checkpoint"]
         merge += [str(result.checkpoint), "--output-dir", "MODEL"]

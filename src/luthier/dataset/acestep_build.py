@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from luthier.dataset.acestep_import import import_acestep
 from luthier.dataset.acestep_json import read_acestep, sample_facts
@@ -17,6 +16,7 @@ from luthier.dataset.build import (
     metadata_files,
 )
 from luthier.errors import DatasetError
+from luthier.files import temporary_folder
 from luthier.output_folder import check_output
 from luthier.progress import SILENT, Display
 
@@ -56,8 +56,8 @@ def build_acestep(
             f"{len(silent)} samples of {path.name} have no caption, first {silent[0]}: label them "
             "with  luthier dataset label-json"
         )
-    with TemporaryDirectory(prefix="luthier-") as temporary:
-        folder = Path(temporary) / "tracks"
+    with temporary_folder() as temporary:
+        folder = temporary / "tracks"
         report = import_acestep(path, folder, display=display)
         summary = build_dataset(folder, metadata_dir, output_dir, settings, display=display)
     return summary, report.notes

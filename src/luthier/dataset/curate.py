@@ -23,6 +23,7 @@ from luthier.files import check_name, existing_folder, make_folder, sha256_of, w
 from luthier.output_folder import check_shared
 from luthier.progress import SILENT, Display
 from luthier.provenance import input_record, write_run
+from luthier.stopping import last_act
 
 STAGE = "curate"  # in the record of what this module writes
 REPORT_NAME = "curation.json"
@@ -122,7 +123,11 @@ def curate(
         run = _Run(input_dir, output_dir, settings)
         jobs = run.prepare(sources)
         try:
-            with run.ledger.open(), display.task("curate", len(jobs)) as task:
+            with (
+                last_act(lambda: remove_temporaries(output_dir)),
+                run.ledger.open(),
+                display.task("curate", len(jobs)) as task,
+            ):
                 run.begin(jobs)
 
                 def record(job: CurateJob, result: CurateResult) -> None:
@@ -135,7 +140,7 @@ def curate(
                     run_local(jobs, workers, record)
             run.settle(jobs)
         finally:
-            # After Ctrl-C or a full disk too. A worker that outlived a killed run is gone by now.
+            # After a stop or a full disk too. A worker that outlived a killed run is gone by now.
             remove_temporaries(output_dir)
             run.ledger.end()
             report = run.report(jobs)

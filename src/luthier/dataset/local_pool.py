@@ -13,13 +13,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from threading import Thread
 
 from luthier.dataset.curate_file import CurateJob, CurateResult, curate_file
 from luthier.errors import LuthierError
+from luthier.stopping import SIGNALS, last_act
 
 TRIES_ALONE = 2
+_PATIENCE_S = 4.0  # for files in work once a stop is asked for
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 Record = Callable[[CurateJob, CurateResult], None]
@@ -30,7 +34,8 @@ def run_local(jobs: Sequence[CurateJob], workers: int, record: Record) -> None:
 
     When a process is killed (for lack of memory, mostly), nobody knows which file was to blame:
     all that were in work are done again, one at a time. One that kills its process alone twice
-    has failed. After Ctrl-C files in work are finished and recorded.
+    has failed. After Ctrl-C or SIGTERM what is finished within seconds is recorded; what is not is
+    left for the next run.
 
     Args:
         workers: processes, never more than cores or files; 1 works in this very process, where
@@ -96,7 +101,8 @@ def _through_pool(waiting: deque[CurateJob], workers: int, record: Record) -> li
     count = max(1, min(workers, len(waiting), os.cpu_count() or 1))
     lost: list[CurateJob] = []
     running: dict[Future[CurateResult], CurateJob] = {}
-    with _one_thread_each():
+    kill = partial(_kill_all_but, multiprocessing.active_children())
+    with _one_thread_each(), last_act(kill):
         # "spawn": the display's threads must not be forked along.
         context = multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(count, context, initializer=_start_worker)
@@ -110,10 +116,21 @@ def _through_pool(waiting: deque[CurateJob], workers: int, record: Record) -> li
                 lost += _settle(done, running, record)
         except BrokenProcessPool:  # from submit(): what was in work is settled below
             pass
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            wait(running, timeout=_PATIENCE_S)
+            kill()
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
             lost += _settle(list(running), running, record)
     return lost
+
+
+def _kill_all_but(others: Sequence[BaseProcess]) -> None:
+    for process in multiprocessing.active_children():
+        if process not in others:
+            process.kill()
 
 
 def _settle(
@@ -149,8 +166,9 @@ def _one_thread_each() -> Iterator[None]:
 
 
 def _start_worker() -> None:
-    # Ctrl-C reaches the whole process group: the parent decides, workers finish their file.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Signals may reach the whole process group: the parent decides, workers finish their file.
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     Thread(target=_leave_with_parent, daemon=True).start()
 
 

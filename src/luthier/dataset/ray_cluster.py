@@ -11,6 +11,7 @@ from typing import Any
 from luthier.dataset.curate_file import CurateJob
 from luthier.dataset.local_pool import Record, curate_safely, killed_row
 from luthier.errors import LuthierError, MissingExtraError
+from luthier.stopping import own_signals
 
 _RETRIES = 3  # of a task whose process died
 
@@ -67,7 +68,8 @@ def _connected(ray: Any, workers: int, address: str | None) -> Iterator[None]:
     quiet = {"log_to_driver": False, "logging_level": "error"}
     own = {"num_cpus": workers, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     try:
-        ray.init(**quiet, **({"address": address} if address else own))
+        with own_signals():
+            ray.init(**quiet, **({"address": address} if address else own))
     except Exception as error:  # a node that does not start is a bare Exception
         if address is None:
             raise LuthierError(f"Ray did not start on this machine: {error}") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -27,7 +26,7 @@ from luthier.evaluation.samples import (
     read_prompts,
     style_prompts,
 )
-from luthier.files import read_json, write_json
+from luthier.files import read_json, temporary_folder, write_json
 from luthier.progress import SILENT, Display
 
 _CHECKPOINTS = "checkpoints"
@@ -105,8 +104,8 @@ def clips_folder(
     if generate or (not own_prompts and any(made_clips(folder))):
         yield folder
         return
-    with tempfile.TemporaryDirectory(prefix="luthier-samples-") as temporary:
-        yield Path(temporary)
+    with temporary_folder() as temporary:
+        yield temporary
 
 
 def prompts_of(settings: ValidateSettings) -> tuple[SamplePrompt, ...]:

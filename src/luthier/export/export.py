@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -28,7 +27,7 @@ from luthier.export.quality import Quality, check_quality, measure_quality
 from luthier.export.report import write_card, write_report
 from luthier.export.rest import write_rest
 from luthier.export.weights import ModuleWeights, Renamed, StoredWeights, Weights
-from luthier.files import read_json
+from luthier.files import read_json, temporary_folder
 from luthier.music.autoencoder import MiniAutoencoder
 from luthier.music.checkpoints import ModelFolder, open_model
 from luthier.music.graphs import Graph, Lengths, graphs_of
@@ -230,8 +229,7 @@ def _quality(work: _Work, folder: Path, display: Display) -> Quality:
     """The music of this export beside that of float32 graphs, which are written for it and go."""
     plain = replace(work.options, precision="fp32", int8="dynamic", calibration=None, verify=False)
     exact = replace(work, options=plain, activations={})
-    with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        reference = Path(temporary)
+    with temporary_folder(folder) as reference:
         graphs = _write_graphs(exact, reference, display)
         _finish(exact, reference, "fp32", graphs, [], None)
         return measure_quality(reference, folder, work.options.precision, display)

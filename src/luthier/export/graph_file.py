@@ -8,11 +8,9 @@ tracing cannot do.
 from __future__ import annotations
 
 import logging
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Literal
 
 import onnx
@@ -24,6 +22,7 @@ from onnxscript import optimizer
 from torch import nn
 
 from luthier.errors import ExportError
+from luthier.files import temporary_folder
 from luthier.music.attention import plain_attention
 from luthier.music.fourier import Spectrum
 from luthier.music.graphs import Graph
@@ -71,8 +70,8 @@ def skeleton(graph: Graph, opset: int = 18, exporter: Exporter = "trace") -> Any
 
 
 def _traced(graph: Graph, opset: int) -> Any:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"{graph.name}.onnx"
+    with temporary_folder() as folder:
+        path = folder / f"{graph.name}.onnx"
         torch.onnx.export(
             graph.module,
             tuple(graph.inputs.values()),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from luthier.export.graph_file import GraphError
 from luthier.export.lm_weights import WeightFile
 from luthier.export.lowering import Lowered, Lowering
 from luthier.export.weights import Weights
+from luthier.files import temporary_folder
 
 # A graph file ends at 2 GiB by protobuf's limit; but it is also parsed as a whole, in memory, where
 # a file beside it is mapped. Hence the weights of graphs well below the limit lie outside, too.
@@ -22,8 +22,8 @@ _PROTOBUF_LIMIT = 2**31 - 2**20
 
 def filled(proto: Any, weights: Weights, plan: Lowered) -> Any:
     """A skeleton with its weights inside, in memory: for graphs below protobuf's 2 GiB."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "graph.onnx"
+    with temporary_folder() as folder:
+        path = folder / "graph.onnx"
         write_graph(proto, weights, path, plan, inside_up_to=_PROTOBUF_LIMIT)
         return onnx.load(path)
 

@@ -6,15 +6,14 @@ The audio is an MP3 in a data: URI: every browser plays it, also from a page ope
 from __future__ import annotations
 
 import html
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from luthier.audio.encode import write_audio
 from luthier.audio.resample import resample
+from luthier.files import temporary_folder
 from luthier.report.figures import data_uri, spectrogram_png, waveform_svg
 
 _MP3_RATE = 44_100  # one for all clips: an encoder's own habits must not tell them apart
@@ -61,8 +60,8 @@ class ClipGroup:
 
 def mp3_bytes(clip: Clip) -> bytes:
     """The clip's audio as MP3."""
-    with tempfile.TemporaryDirectory(prefix="luthier-") as folder:
-        path = Path(folder) / "clip.mp3"
+    with temporary_folder() as folder:
+        path = folder / "clip.mp3"
         samples = resample(clip.audio, clip.sample_rate, _MP3_RATE)
         write_audio(path, samples, _MP3_RATE, bitrate_kbps=_MP3_KBPS)
         return path.read_bytes()

@@ -8,7 +8,6 @@ Models have to lie at the same place on every machine.
 from __future__ import annotations
 
 import os
-import signal
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from luthier.runtime.cancel import Cancel, stop_if_asked
 from luthier.server.config import WorkerSetup
 from luthier.server.engine import LostError, Report
 from luthier.server.tasks import Task
+from luthier.stopping import own_signals
 
 _LOOK_S = 0.2
 _LAST_LOOKS = 50  # at a cancelled task, before its actor is given up
@@ -87,7 +87,7 @@ class RayPlayer:
         self._actor: Any = None
         self.loaded: tuple[str, ...] = ()
         address = setup.ray_address
-        with _own_signals():
+        with own_signals():
             try:
                 ray.init(address=address, log_to_driver=False, logging_level="error")
             except Exception as error:  # a node that does not start is a bare one
@@ -182,13 +182,3 @@ def _is_asked(cancel: Cancel) -> bool:
     except CancelledError:
         return True
     return False
-
-
-@contextmanager
-def _own_signals() -> Iterator[None]:
-    """Keep what this process does at SIGTERM: Ray puts its own in its place."""
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, handler)

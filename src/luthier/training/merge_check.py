@@ -6,7 +6,6 @@ and what each adds to a layer's output is summed.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from luthier.files import read_json, write_json
+from luthier.files import read_json, temporary_folder, write_json
 from luthier.music.checkpoints import CLASSES, ModelFolder
 from luthier.music.denoiser import denoise
 from luthier.training.lora import CONFIG_NAME, PREFIX, WEIGHTS_NAME, load_adapter
@@ -117,8 +116,8 @@ def _twin(model: Any, adapter: Adapter) -> nn.Module:
         twin: nn.Module = CLASSES["transformer"].from_config(model.config)
     twin.load_state_dict(model.state_dict(), strict=True, assign=True)
     twin.eval()
-    with tempfile.TemporaryDirectory(prefix="luthier-adapter-") as folder:
-        load_adapter(twin, _native_copy(adapter, Path(folder)))
+    with temporary_folder() as folder:
+        load_adapter(twin, _native_copy(adapter, folder))
     for layer in twin.modules():
         scale: Any = getattr(layer, "scale_layer", None)
         if scale is not None:

@@ -42,6 +42,9 @@ class Monitor:
     def end(self, step: int, *, stopped: bool) -> None:
         """The loop is over."""
 
+    def halted(self, step: int) -> None:
+        """The process ends in the middle of the loop: told by another thread."""
+
 
 class RunMonitor(Monitor):
     """Writes into the folder of a run.
@@ -109,6 +112,10 @@ class RunMonitor(Monitor):
         self._draw("stopped" if stopped else "done")
         if self._events is not None:
             self._events.close()
+
+    def halted(self, step: int) -> None:
+        """Draw the report for the last time."""
+        self._draw("stopped")
 
     def _path(self, name: str, index: int, suffix: str = "wav") -> Path:
         return self.folder / SAMPLES / name / f"{index}.{suffix}"

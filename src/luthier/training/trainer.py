@@ -22,6 +22,7 @@ from torch.utils.checkpoint import checkpoint as recomputed
 
 from luthier.errors import TrainingError
 from luthier.progress import Display, Task
+from luthier.stopping import StopRequest, last_act, stop_requests
 from luthier.training.batches import (
     Constants,
     Example,
@@ -48,7 +49,6 @@ from luthier.training.objective import flow_loss
 from luthier.training.optimizer import RunningMean, make_optimizer
 from luthier.training.processes import Processes
 from luthier.training.schedule import rate_at
-from luthier.training.stopping import StopRequest, stop_requests
 from luthier.training.trained import prepare
 
 _SMOOTHED = 20  # steps that a reported loss is the mean of
@@ -156,6 +156,7 @@ class Trainer:
         with (
             torch.random.fork_rng(devices=[]),
             stop_requests() as stop,
+            last_act(lambda: monitor.halted(self.step)),
             Metrics(metrics_path, self.step, writes=self.processes.is_first) as metrics,
             display.task("train", self.config.max_steps) as task,
         ):
@@ -167,14 +168,17 @@ class Trainer:
                 self._check_course()
                 saved = self._after_step(row, metrics, self._stops(stop)) or saved
                 monitor.after(row)
-                if self._is_due:  # not where a signal waits: that has to end soon
-                    with self.mean.in_use():
-                        monitor.checkpoint(self.step, self.transformer)
+                if self._is_due:
+                    stop.may_cut_short(lambda: self._show_checkpoint(monitor))
                 _show(task, self.losses, self.validation_loss)
         if saved is None:
             saved = self._save()  # stopped before the first step: still something to resume
         monitor.end(self.step, stopped=bool(stop))
         return Outcome(self.step, saved, self._mean_loss, self.validation_loss, stop.signal)
+
+    def _show_checkpoint(self, monitor: Monitor) -> None:
+        with self.mean.in_use():
+            monitor.checkpoint(self.step, self.transformer)
 
     @property
     def _is_due(self) -> bool:

@@ -18,6 +18,7 @@ from luthier.cli.common import CommandParser, add_common_arguments, report_error
 from luthier.errors import LicenceError, LuthierError, RequestError
 
 FATAL_EXIT, LICENCE_EXIT = 1, 3
+CALLED_VARIABLE = "LUTHIER_CALLED_AS"  # how a shell script that starts Python was called
 # Where things lie unless a flag says otherwise: variable -> default.
 FOLDERS = {
     "LOFI_DATA_DIR": "./data",
@@ -54,7 +55,17 @@ class ScriptParser(CommandParser):
             report_error(self.prog, error, as_json="--json" in words)
             raise SystemExit(FATAL_EXIT) from None
         found.program = self.prog
+        found.words = [*_called(self.prog), *words]
         return found
+
+
+def _called(prog: str) -> list[str]:
+    """How the script was called, for a command to type again."""
+    shell = os.environ.get(CALLED_VARIABLE)
+    if shell and Path(shell).name == prog:
+        return [shell]
+    script = sys.argv[0] if Path(sys.argv[0]).name == prog else prog
+    return [script] if os.access(script, os.X_OK) and os.sep in script else ["python", script]
 
 
 def script_parser(prog: str, description: str) -> ScriptParser:

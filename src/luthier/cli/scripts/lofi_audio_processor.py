@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from luthier.cli import inspect
-from luthier.cli.curate import add_settings, curate_folder
+from luthier.cli.curate import add_settings, after_stop, curate_folder
 from luthier.cli.scripts.common import add_common_flags, folder_from, run_script, script_parser
 
 
@@ -41,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_settings(process)
     add_common_flags(process)
-    process.set_defaults(work=_process)
+    process.set_defaults(work=_process, after_stop=after_stop)
     validate = commands.add_parser("validate", help="the quality of one file")
     validate.add_argument("--file", type=Path, required=True, metavar="FILE", help="an audio file")
     add_common_flags(validate)

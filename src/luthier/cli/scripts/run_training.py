@@ -50,7 +50,15 @@ def build_parser() -> argparse.ArgumentParser:
         "--resume-from", type=int, metavar="STEP", help="go on from the checkpoint of this step"
     )
     add_common_flags(parser)
+    parser.set_defaults(after_stop=_after_stop)
     return parser
+
+
+def _after_stop(args: argparse.Namespace) -> str:
+    from luthier.cli import train
+
+    args.logs_dir = folder_from("LOFI_CHECKPOINT_DIR")
+    return train.after_stop(args)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -71,6 +71,7 @@ def _add_shared(parser: argparse.ArgumentParser) -> None:
     command.add_sample_arguments(parser)
     command.add_measure_arguments(parser)
     add_common_flags(parser)
+    parser.set_defaults(after_stop=command.after_stop)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
