@@ -182,7 +182,7 @@ def temporary_folder(where: Path | None = None) -> Iterator[Path]:
 
 def _remove_folder(folder: Path) -> None:
     """Remove a temporary folder that another thread may still be writing, or about to rename."""
-    doomed = _sibling(folder)
+    doomed = sibling(folder)
     with contextlib.suppress(OSError):
         os.replace(folder, doomed)  # from here on nobody can give it its final name
         shutil.rmtree(doomed, ignore_errors=True)
@@ -202,6 +202,15 @@ def _replace_folder(new: Path, path: Path) -> None:
             raise
         shutil.rmtree(old, ignore_errors=True)
     _fsync(path.parent)
+
+
+def free_place(path: Path) -> Path:
+    """`path`, or where something is there already, with a number behind its stem."""
+    number, free = 1, path
+    while os.path.lexists(free):
+        number += 1
+        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return free
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -84,9 +84,8 @@ def check_output(
     if not path.is_dir():
         raise PathError(f"{path} is a file, but a folder is needed there.")
     _check_place(path)
-    with os.scandir(path) as entries:
-        if all(entry.name in _LITTER for entry in entries):
-            return
+    if is_empty(path):
+        return
     if stage is None:
         raise OutputError(f"{path} exists and is not empty: choose another folder.")
     found = stage_of(path)
@@ -102,6 +101,12 @@ def check_output(
             f"{path} would be replaced, but {told(foreign)} in it: luthier did not write that. "
             "Move it away, or choose another folder."
         )
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether nothing but a desktop's litter lies in a folder."""
+    with os.scandir(folder) as entries:
+        return all(entry.name in _LITTER for entry in entries)
 
 
 def _real(path: Path) -> Path:

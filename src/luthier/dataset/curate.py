@@ -85,6 +85,7 @@ def curate(
     workers: int = 4,
     engine: Engine = "local",
     address: str | None = None,
+    sole_input: bool = False,
 ) -> CurateReport:
     """Make every recording under `input_dir` training-ready in `output_dir`.
 
@@ -102,6 +103,7 @@ def curate(
         workers: processes; never more than cores or files.
         engine: "ray" spreads the work over a Ray cluster, with the same results.
         address: of the cluster; None starts Ray on this machine.
+        sole_input: tracks of other input folders are rejected too, though these are there still.
 
     Raises:
         PathError: a folder is missing, empty of audio or not writable.
@@ -121,6 +123,8 @@ def curate(
     with metadata_lock(output_dir, _LOCK_WAIT_S):
         remove_temporaries(output_dir)
         run = _Run(input_dir, output_dir, settings)
+        if sole_input:
+            run.tracks.reject_others()
         jobs = run.prepare(sources)
         try:
             with (

@@ -12,9 +12,10 @@ from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from luthier.dataset.curate_file import CurateSettings
 from luthier.dataset.ledger import Entry, Ledger
 from luthier.dataset.track_files import texts_of
-from luthier.dataset.tracks import REJECTED
+from luthier.dataset.tracks import REJECTED, is_audio
 from luthier.files import make_folder
 from luthier.output_folder import is_as_recorded
 
@@ -62,6 +63,12 @@ class OutputTracks:
     def is_ours(self, path: Path) -> bool:
         """Whether a file is one that was written under its name."""
         return any(is_as_recorded(path, d) for d in self.ledger.digests.get(path.name, ()))
+
+    def reject_others(self) -> None:
+        """Move out the tracks of other input folders, which are there still."""
+        for path, entry in list(self.written()):
+            if entry.lives_beside(self.input_dir):
+                self.reject(path, "it was made of another input folder.")
 
     def reject_gone(self, places: Collection[str]) -> None:
         """Move out the tracks whose source is gone: not among `places`, and not elsewhere either.
@@ -116,3 +123,15 @@ def _move_texts(folder: Path, stem: str, to: Path, new_stem: str) -> None:
     for old, new in zip(texts_of(stem), texts_of(new_stem), strict=True):
         if (folder / old).is_file() and not os.path.lexists(to / new):
             os.replace(folder / old, to / new)
+
+
+def foreign_tracks(folder: Path) -> list[str]:
+    """The audio in an output folder of curation that is not what was written there, by name."""
+    if not folder.is_dir():
+        return []
+    digests = Ledger(folder, CurateSettings()).digests
+    return [
+        path.name
+        for path in sorted(folder.iterdir())
+        if is_audio(path) and not any(is_as_recorded(path, d) for d in digests.get(path.name, ()))
+    ]

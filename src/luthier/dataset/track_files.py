@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from luthier.dataset.json_places import model_problems, raise_problems, read_document
 from luthier.dataset.label_types import KeyName, TimeSignature
-from luthier.errors import DatasetError, PathError
+from luthier.errors import DatasetError, OutputError, PathError
 from luthier.files import read_json, write_json, write_text
 
 _GENERATED = "generated"
@@ -28,6 +28,7 @@ _RESERVED = {
     "style_presets",
 }
 _OF_TRACK = ".track"
+_KNOWN = {"caption", "lyrics", "instrumental", "needs_review", "caption_full", "acestep"}
 _FACTS = ("caption", "duration", "style_ids")  # of which a track's facts have one at least
 
 
@@ -131,6 +132,12 @@ def read_before(folder: Path, track_id: str) -> Before:
         except ValidationError as error:
             raise_problems(model_problems(error, document))
             raise
+        others = set(found.model_extra or ())
+        is_foreign = others == found.model_fields_set and others and not others & _KNOWN
+        if is_foreign:
+            raise OutputError(
+                f"{path} says nothing of a track, and would be written over: move it away."
+            )
         generated = found.generated
         fields = found.model_dump(exclude={"generated"}, exclude_unset=True)
     fields["caption"] = read_text(folder / f"{track_id}_prompt.txt")

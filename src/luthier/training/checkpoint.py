@@ -30,13 +30,12 @@ from luthier.progress import Display
 from luthier.provenance import write_run
 from luthier.training.lora import copy_weights
 from luthier.training.optimizer import RunningMean, optimizer_tensors, put_back
-from luthier.training.run_folder import STAGE
+from luthier.training.run_folder import EVALUATION_NAME, STAGE
 from luthier.training.trained import Parameters, read_trained, save_trained
 
 OPTIMIZER_NAME, STATE_NAME = "optimizer.safetensors", "state.json"
 _NAME = re.compile(r"epoch=(\d+)-step=(\d+)_lora")
 _WEIGHT = "weight@"  # before the name of a weight of which the adapter holds the running mean
-EVALUATION_NAME = "evaluation.json"  # what `luthier evaluate` may leave beside a checkpoint
 
 
 @dataclass(frozen=True)

@@ -102,6 +102,7 @@ def plan_merge(
     overwrite: bool = False,
 ) -> MergePlan:
     """Check all that can be checked before writing; arguments and errors are those of `merge`."""
+    refuse_output(output_dir, [base_dir, *(a.folder for a in adapters)], overwrite)
     base = open_model(base_dir)
     shards = shards_of(base)
     if not adapters:
@@ -113,7 +114,6 @@ def plan_merge(
     if storage == "exact":
         exact = dict.fromkeys(changed, "F32")
         shards = [with_dtype(s, exact) if s.component == DENOISER else s for s in shards]
-    refuse_output(output_dir, [base.folder, *(a.folder for a in opened)], overwrite)
     size = sum(shard.size for shard in shards)
     size += sum(path.stat().st_size for path in rest_of(base).values())
     _refuse_disk(output_dir, size)

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
 from luthier.errors import LuthierError, RequestError
-from luthier.files import atomic_folder
+from luthier.output_folder import output_folder
 from luthier.server.envelope import enveloped
 from luthier.server.job_desk import JobDesk
 from luthier.server.job_log import loss_history, tail
@@ -226,7 +226,7 @@ def _exported(desk: JobDesk, wanted: ExportAsked) -> dict[str, Any]:
     if not found:
         raise RequestError("lora_output_dir: there is no checkpoint in that folder yet.")
     newest = max(found, key=lambda p: int(_CHECKPOINT.fullmatch(p.name)[1]))  # type: ignore[index]
-    with atomic_folder(place) as folder:
+    with output_folder(place, None) as folder:
         for name in ("adapter_config.json", "adapter_model.safetensors"):
             # Within a run, too, a link may lead out of the roots.
             found_at = desk.roots.path(str(newest / name), "lora_output_dir", of="file")
