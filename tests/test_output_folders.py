@@ -289,7 +289,7 @@ def test_a_place_below_a_file(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    if writer.name in ("export", "export_onnx.py", "compare --out", "dataset export-json"):
+    if writer.name in ("export", "export_onnx.py", "dataset export-json"):
         pytest.skip("the stand-ins are refused first; test_bad_input has real ones")
     (tmp_path / "file").write_text("precious")
     monkeypatch.setenv("LOFI_CHECKPOINT_DIR", str(tmp_path / "file"))

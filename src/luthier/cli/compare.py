@@ -13,6 +13,7 @@ from luthier.cli.evaluate import (
     add_measure_arguments,
     add_sample_arguments,
     after_stop,
+    check_places,
     check_results,
     settings_of,
     show_plan,
@@ -77,6 +78,7 @@ def compare(args: argparse.Namespace, paths: list[Path], reference: Path | None)
         if reference is not None:
             show_plan(args, folders, reference, settings)
         return 0
+    check_places(args.out, args.html)
     with ExitStack() as stack:
         found = _validate_all(args, folders, reference, stack) if reference else {}
         rows = [

@@ -67,10 +67,13 @@ def curate_folder(args: argparse.Namespace, input_dir: Path, output_dir: Path) -
     from luthier.cli import common
     from luthier.dataset.curate import curate
     from luthier.report.contact_sheet import write_contact_sheet
+    from luthier.report.document import check_page
 
     settings = settings_from(args)
     if args.dry_run:
         return _show_plan(args, input_dir, output_dir, settings)
+    if getattr(args, "report", False):
+        check_page(output_dir / SHEET_NAME)
     report = curate(
         input_dir,
         output_dir,

@@ -146,6 +146,7 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         show_plan(args, [args.generated], args.reference, settings)
         return 0
+    check_places(args.out, args.html)
     folder = clips_folder(
         args.generated,
         args.sample_output_dir,
@@ -164,6 +165,15 @@ def run(args: argparse.Namespace) -> int:
         if args.html:
             write_page(args.html, [found], args.reference)
     return print_validation(args, found, extra)
+
+
+def check_places(*paths: Path | None) -> None:
+    """Find out before long work whether results can be written; makes the folders for them."""
+    from luthier.files import check_place
+
+    for path in paths:
+        if path:
+            check_place(path)
 
 
 def check_results(out: Path | None, html: Path | None, inputs: list[Path]) -> None:
