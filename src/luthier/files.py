@@ -257,6 +257,17 @@ def sha256_of(path: Path) -> str:
         raise PathError(f"{path} cannot be read: {error.strerror}.") from error
 
 
+def refuse_odd_name(path: Path) -> None:
+    """Raise `PathError` where a file's name is no UTF-8, so that no text can name it."""
+    try:
+        path.name.encode()
+    except UnicodeEncodeError:
+        shown = path.name.encode("utf-8", "backslashreplace").decode()
+        raise PathError(
+            f"{path.parent} holds a file whose name is no UTF-8 text ({shown}): rename it."
+        ) from None
+
+
 def existing_folder(path: Path, what: str) -> Path:
     """Return `path` when it is a folder that can be listed; else raise `PathError` with `what`."""
     try:

@@ -19,7 +19,8 @@ from luthier.dataset.prompts import known_tracks, write_prompts
 from luthier.dataset.styles import load_presets
 from luthier.dataset.track_files import facts_name, find_facts
 from luthier.dataset.tracks import REJECTED, find_audio, walk_audio
-from luthier.errors import OutputError
+from luthier.errors import OutputError, PathError
+from luthier.evaluation.listen import audio_files
 from luthier.files import read_json, sha256_of, write_json
 from luthier.provenance import read_record
 
@@ -207,6 +208,9 @@ def test_rejected_tracks_are_never_walked_into(tmp_path: Path) -> None:
     assert audio(out) == ["mine.wav", "rejected/a.wav"]
     assert [path.name for path in walk_audio(out)] == ["mine.wav"]
     assert [path.name for path in walk_audio(tmp_path / "in")] == ["mine.wav"]
+    assert audio_files(out, "reference") == ["mine.wav"]
+    assert audio_files(tmp_path / "in", "reference") == ["rejected/mine.wav"]
+    assert set(find_audio(out)) == {"mine"}
 
 
 @pytest.mark.parametrize(
@@ -280,3 +284,19 @@ def test_the_ledger_keeps_who_wrote_what_is_there(tmp_path: Path) -> None:
     assert set(ledger.owners) == {"a.wav"}
     assert sha256_of(tmp_path / "out" / "a.wav") in ledger.digests["a.wav"]
     assert ledger.path.read_bytes().count(b"\n") <= 4
+
+
+@pytest.mark.parametrize("verb", ["prompts", "evaluate"])
+def test_a_name_that_is_no_text_is_a_sentence(
+    tmp_path: Path, verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = tone(tmp_path / "audio" / "a.wav")
+    os.rename(made, os.fsencode(tmp_path / "audio") + b"/\xff\xfe.wav")
+    tone(tmp_path / "real" / "b.wav")
+    more = ["--reference", str(tmp_path / "real"), "--no-cache"] if verb == "evaluate" else []
+    assert main([verb, str(tmp_path / "audio"), *more]) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "is no UTF-8 text" in said
+    with pytest.raises(PathError, match="rename it"):
+        find_audio(tmp_path / "audio")

@@ -22,6 +22,8 @@ from luthier.progress import Display
 from luthier.stopping import Stopped, heed_signals
 from luthier.stopping import exit_code as stopped_exit
 
+_SHOWN = 300  # letters of a name that a sentence shows
+
 # dest -> flag, short flag, help: the same for every command and every script.
 SWITCHES = {
     "verbose": ("--verbose", "-v", "say more; on an error, where it came from"),
@@ -139,6 +141,9 @@ def _path_error(error: Exception) -> PathError | None:
         return PathError(f"{name} cannot be read or written: {reason}.{hint}")
     if isinstance(error, ValueError) and "null byte" in str(error):
         return PathError("a path has a zero byte in it, which no file name can have.")
+    if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
+        name = str(error.object).encode("utf-8", "backslashreplace").decode()[:_SHOWN]
+        return PathError(f"a name is no UTF-8 text: {name}. Rename the file.")
     if isinstance(error, RuntimeError) and "Symlink loop" in str(error):
         return PathError(f"{error}: links that lead in a circle.")
     return None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from luthier.audio.decode import AUDIO_SUFFIXES, read_audio
 from luthier.errors import DatasetError, PathError
-from luthier.files import existing_folder
+from luthier.files import existing_folder, refuse_odd_name
 
 REJECTED = "rejected"  # where curation moves what is no track of its folder any more
 LEDGER_NAME = "curation.jsonl"  # by which such a folder is known
@@ -36,7 +36,7 @@ def find_audio(folder: Path, what: str = "audio folder") -> dict[str, Path]:
     """The audio files directly in `folder` by track id (the name without suffix), sorted.
 
     Raises:
-        PathError: no such folder, or no audio in it.
+        PathError: no such folder, or no audio in it, or a name that is no text.
         DatasetError: two files share a track id.
     """
     existing_folder(folder, what)
@@ -44,6 +44,7 @@ def find_audio(folder: Path, what: str = "audio folder") -> dict[str, Path]:
     for path in sorted(folder.iterdir()):
         if not is_audio(path) or not path.is_file():
             continue
+        refuse_odd_name(path)
         if path.stem in tracks:
             raise DatasetError(
                 f"{tracks[path.stem].name} and {path.name} in {folder} are both the track "
