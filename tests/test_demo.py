@@ -11,6 +11,7 @@ import pytest
 from band import RATE, play
 from luthier.audio.encode import write_audio
 from luthier.cli.main import main
+from luthier.dataset.tracks import find_audio
 from luthier.demo import EXAMPLE_TRACKS, Demo, DemoSettings, requests_of
 
 
@@ -83,6 +84,43 @@ def test_own_recordings_need_no_metadata(tmp_path: Path) -> None:
     record = json.loads((out / "metadata" / "sources.json").read_text())[0]
     assert record["ai_training_allowed"] is True
     assert "declar" in record["license_type"]
+
+
+PARTS = [
+    *("curated", "dataset", "dataset/train", "logs", "logs/samples", "adapter", "recordings"),
+    *("metadata", "merged", "onnx", "onnx-fp32", "clips/base", "held-out"),
+]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_recording_in_a_part_is_named_and_stays(
+    quick: Path, part: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["demo", "--quick", "--quiet", "--dry-run", "--out", str(quick)]) == 0
+    theirs = quick / part / "take 7.flac"
+    theirs.parent.mkdir(exist_ok=True)
+    theirs.write_bytes(b"a recording")
+    assert main(["demo", "--quick", "--quiet", "--out", str(quick)]) == 2
+    assert "take 7.flac" in capsys.readouterr().err
+    assert theirs.read_bytes() == b"a recording"
+    theirs.unlink()
+    if not any(theirs.parent.iterdir()):
+        theirs.parent.rmdir()
+
+
+@pytest.mark.slow
+def test_a_second_demo_takes_the_place_of_the_first(quick: Path, tmp_path: Path) -> None:
+    (quick / "mine.wav").write_bytes(b"a recording")
+    for index, bpm in enumerate((80, 90, 100)):
+        audio = play(bpm, "A minor", 14.0, seed=index)
+        write_audio(tmp_path / "in" / f"take {index}.wav", audio, RATE)
+    words = ["demo", "--quick", "--quiet", "--out", str(quick)]
+    assert main([*words, "--input", str(tmp_path / "in")]) == 0
+    assert sorted(find_audio(quick / "curated")) == ["take 0", "take 1", "take 2"]
+    assert len(find_audio(quick / "curated" / "rejected")) == 4
+    assert main(words) == 0
+    assert len(find_audio(quick / "curated")) == 4
+    assert (quick / "mine.wav").read_bytes() == b"a recording"
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty", "text"])

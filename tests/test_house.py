@@ -141,6 +141,25 @@ def test_every_command_of_the_table_exists_and_says_what_it_does() -> None:
         assert {"--json", "--quiet", "--verbose", "--dry-run", "--version", "-h"} <= options, verb
 
 
+def test_folders_are_replaced_and_removed_in_few_places() -> None:
+    """The rule of what may be replaced is in `output_folder`; who deletes knows whose it is."""
+    replacing, removing = set(), set()
+    for path in modules():
+        place = path.relative_to(PACKAGE).as_posix()
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = {ast.Name: "id", ast.Attribute: "attr", ast.alias: "name"}
+            name = getattr(node, names.get(type(node), ""), None)
+            replacing |= {place} if name == "atomic_folder" else set()
+            removing |= {place} if name == "rmtree" else set()
+    assert replacing == {"output_folder.py", "server/worker.py"}
+    assert {place for place in removing if not place.startswith("server/")} == {
+        "files.py",  # its own temporary folders
+        "export/leftovers.py",  # those of an export that is dead
+        "training/checkpoint.py",  # checkpoints that `keep` lets go, with nothing else in them
+        "training/run_folder.py",  # a run, with nothing else in it
+    }
+
+
 def test_files_and_functions_stay_short() -> None:
     for path in modules():
         text = path.read_text()

@@ -17,9 +17,12 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from luthier.demo_folder import MEASURES_NAME, REPORT_NAME, STAGE, check_demo_folder
 from luthier.errors import PathError, TrainingError
-from luthier.files import existing_folder, make_folder, read_json, write_json
+from luthier.files import existing_folder, free_place, make_folder, read_json, write_json
+from luthier.output_folder import output_folder
 from luthier.progress import SILENT, Display
+from luthier.provenance import write_run
 from luthier.report.page import Stage
 from luthier.stopping import Stopped, under_way
 
@@ -30,7 +33,6 @@ if TYPE_CHECKING:
     from luthier.training.config import TrainConfig
 
 EXAMPLE_TRACKS = Path(__file__).parents[2] / "examples" / "tracks"
-REPORT_NAME, MEASURES_NAME = "report.html", "measures.json"
 METADATA = ("sources.json", "style_mapping.json")
 
 
@@ -103,19 +105,23 @@ def run_demo(settings: DemoSettings, display: Display = SILENT) -> DemoResult:
     """Run the whole chain.
 
     Raises:
+        OutputError: the output folder holds what no demo made; nothing was touched.
         LuthierError: from any stage, in a sentence; what earlier stages made stays.
         Stopped: by a signal. No report tells of what is not done; a training that has begun goes on
             where it was when the same demo is run again.
     """
     from luthier.demo_report import write_demo_report
     from luthier.models import BUILT_IN, torch_model
-    from luthier.provenance import write_run
 
     demo = Demo(settings, display)
+    source = recordings_of(settings)
+    check_demo_folder(demo.out, source)
     make_folder(demo.out)
+    config = {k: str(v) for k, v in vars(settings).items()}
+    # At once, so that a demo that is stopped knows the folder for its own.
+    write_run(demo.out, stage=STAGE, config=config)
     for name in (REPORT_NAME, MEASURES_NAME):
         (demo.out / name).unlink(missing_ok=True)  # an earlier demo's tell of nothing that follows
-    source = _recordings(settings)
     base = torch_model(BUILT_IN)
     with demo.stage("curate"):
         curated = _curate(demo, source)
@@ -136,15 +142,24 @@ def run_demo(settings: DemoSettings, display: Display = SILENT) -> DemoResult:
     report = write_demo_report(demo, rounds, measures, pipelines["base"].spec)
     write_run(
         demo.out,
-        stage="demo",
+        stage=STAGE,
         inputs=[demo.out / "dataset", demo.out / "adapter", demo.out / "onnx"],
-        config={k: str(v) for k, v in vars(settings).items()},
+        config=config,
         seeds={"demo": settings.seed},
     )
     return DemoResult(report, measures)
 
 
-def _recordings(settings: DemoSettings) -> Path:
+@contextmanager
+def _part(demo: Demo, name: str) -> Iterator[Path]:
+    """A sub-folder that no other stage makes: it appears as a whole, with a mark of its own."""
+    with output_folder(demo.out / name, STAGE) as folder:
+        yield folder
+        write_run(folder, stage=STAGE, name=name)
+
+
+def recordings_of(settings: DemoSettings) -> Path:
+    """The folder that is curated; `PathError` where it is missing."""
     if settings.input is not None:
         return existing_folder(settings.input, "folder of recordings")
     if not EXAMPLE_TRACKS.is_dir():
@@ -163,13 +178,11 @@ def _curate(demo: Demo, source: Path) -> CurateReport:
     if demo.settings.tracks is not None:
         chosen = sorted(walk_audio(source))[: demo.settings.tracks]
         source = demo.out / "recordings"
-        shutil.rmtree(source, ignore_errors=True)
-        make_folder(source)
-        for path in chosen:
-            shutil.copy(path, source / path.name)
-    shutil.rmtree(target, ignore_errors=True)
+        with _part(demo, source.name) as folder:
+            for path in chosen:
+                shutil.copy(path, free_place(folder / path.name))
     settings = CurateSettings(target_format="flac", min_duration=12)
-    report = curate(source, target, settings, demo.display, workers=2)
+    report = curate(source, target, settings, demo.display, workers=2, sole_input=True)
     if not report.count("success"):
         reasons = "; ".join(f"{Path(r.source).name}: {r.reason}" for r in report.results[:5])
         raise PathError(f"no recording in {source} can be used: {reasons}")
@@ -183,21 +196,20 @@ def _dataset(demo: Demo, source: Path, curated: CurateReport) -> None:
     from luthier.dataset.tracks import find_audio
 
     audio = demo.out / "curated"
-    metadata = make_folder(demo.out / "metadata")
-    for name in METADATA:
-        (metadata / name).unlink(missing_ok=True)
-        if (source / name).is_file():
-            shutil.copy(source / name, metadata / name)
-    if not (metadata / "sources.json").is_file():
-        _declare_own(metadata, audio, demo.display)
-    mapping_path = metadata / "style_mapping.json"
-    mapping = load_mapping(mapping_path) if mapping_path.is_file() else None
-    if mapping is not None and demo.settings.tracks is not None:
-        kept = find_audio(audio)
-        mapping = {name: styles for name, styles in mapping.items() if name in kept}
-        write_json(mapping_path, mapping)
+    metadata = demo.out / "metadata"
+    with _part(demo, metadata.name) as folder:
+        for name in METADATA:
+            if (source / name).is_file():
+                shutil.copy(source / name, folder / name)
+        if not (folder / "sources.json").is_file():
+            _declare_own(folder, audio, demo.display)
+        mapping_path = folder / "style_mapping.json"
+        mapping = load_mapping(mapping_path) if mapping_path.is_file() else None
+        if mapping is not None and demo.settings.tracks is not None:
+            kept = find_audio(audio)
+            mapping = {name: styles for name, styles in mapping.items() if name in kept}
+            write_json(mapping_path, mapping)
     write_prompts(audio, mapping, load_presets(), display=demo.display)
-    shutil.rmtree(demo.out / "dataset", ignore_errors=True)
     build_dataset(
         audio,
         metadata,
@@ -229,9 +241,10 @@ def _declare_own(metadata: Path, audio: Path, display: Display) -> None:
 
 
 def _train(demo: Demo, base: Path) -> Path:
-    from luthier.training.checkpoint import CHECKPOINTS
     from luthier.training.config import TrainConfig
     from luthier.training.loop import train
+    from luthier.training.run_folder import CHECKPOINTS, remove_run
+    from luthier.training.run_folder import STAGE as TRAIN
 
     steps = demo.settings.train_steps
     config = TrainConfig(
@@ -246,13 +259,13 @@ def _train(demo: Demo, base: Path) -> Path:
     logs = demo.out / "logs"
     goes_on = _is_unfinished(demo, logs / CHECKPOINTS, config)
     if not goes_on:
-        shutil.rmtree(logs, ignore_errors=True)
+        remove_run(logs)
     result = train(base, demo.out / "dataset", logs, config, display=demo.display, resume=goes_on)
     if result.stopped_by:
         raise Stopped(result.stopped_by, f"the stage train, after {result.step} of {steps} steps")
     adapter = demo.out / "adapter"
-    shutil.rmtree(adapter, ignore_errors=True)
-    shutil.copytree(result.checkpoint, adapter)
+    with output_folder(adapter, TRAIN) as folder:
+        shutil.copytree(result.checkpoint, folder, dirs_exist_ok=True)
     return adapter
 
 
@@ -331,8 +344,6 @@ def _play(demo: Demo) -> dict[str, MusicPipeline]:
     folders = {"base": base, "int8": demo.out / "onnx", "fp32": demo.out / "onnx-fp32"}
     pipelines = {name: MusicPipeline(folder) for name, folder in folders.items()}
     requests = requests_of(demo)
-    clips = demo.out / "clips"
-    shutil.rmtree(clips, ignore_errors=True)
     plays = [
         (name, seed, index)
         for name in pipelines
@@ -340,7 +351,7 @@ def _play(demo: Demo) -> dict[str, MusicPipeline]:
         for index in range(len(requests))
         if name != "fp32" or (seed == 0 and index == 0)
     ]
-    with demo.display.task("play", len(plays)) as task:
+    with _part(demo, "clips") as clips, demo.display.task("play", len(plays)) as task:
         for name, seed, index in plays:
             asked = request_from({**_given(requests[index]), "seed": demo.settings.seed + seed})
             made = pipelines[name].generate(asked)
@@ -360,10 +371,9 @@ def _evaluate(demo: Demo) -> list[tuple[Evaluation, Evaluation]]:
     from luthier.evaluation.evaluate import evaluate_folder
 
     held_out = demo.out / "held-out"
-    shutil.rmtree(held_out, ignore_errors=True)
-    make_folder(held_out)
-    for row in load_rows(demo.out / "dataset", "validation"):
-        shutil.copy(row["filename"], held_out / Path(row["filename"]).name)
+    with _part(demo, held_out.name) as folder:
+        for row in load_rows(demo.out / "dataset", "validation"):
+            shutil.copy(row["filename"], folder / Path(row["filename"]).name)
     asked = [
         {"file": f"{index:02d}.wav", "bpm": r["bpm"], "key": r["key"]}
         for index, r in enumerate(requests_of(demo))

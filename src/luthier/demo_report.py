@@ -34,7 +34,7 @@ def write_demo_report(
     spec: ModelSpec,
 ) -> Path:
     """Write `report.html` and return its path."""
-    from luthier.demo import REPORT_NAME
+    from luthier.demo_folder import REPORT_NAME
 
     path = demo.out / REPORT_NAME
     page = ReportPage(
@@ -78,10 +78,11 @@ def _minutes(demo: Demo) -> str:
 
 
 def _players(demo: Demo) -> ClipGroup:
+    from luthier.dataset.tracks import find_audio
     from luthier.demo import requests_of
 
     request = requests_of(demo)[0]
-    held_out = sorted((demo.out / "held-out").iterdir())[0]
+    held_out = sorted(find_audio(demo.out / "held-out").values())[0]
     real, rate = read_audio(held_out, channels=2)
     clips = [
         Clip("Held-out recording", held_out.stem, real[:, : int(demo.settings.clip_s * rate)], rate)
@@ -141,8 +142,8 @@ def _passed(side: Sequence[Evaluation], name: str) -> tuple[int, int]:
 
 
 def _losses(logs: Path) -> tuple[tuple[int, float], ...]:
-    from luthier.training.loop import METRICS_NAME
     from luthier.training.metrics import read_metrics
+    from luthier.training.run_folder import METRICS_NAME
 
     rows = read_metrics(logs / METRICS_NAME)
     return tuple((row["step"], row["loss"]) for row in rows if "loss" in row)

@@ -35,6 +35,15 @@ class PathError(LuthierError):
     """A file or folder is missing, unreadable, not writable, or not what was expected there."""
 
 
+class OutputError(PathError):
+    """What lies at an output place is not ours, or is read, and would be lost: it was not touched.
+
+    A name that the system cannot hold is such a place too.
+    """
+
+    exit_code = 2
+
+
 class StorageError(LuthierError):
     """The disk is full or refused the write; nothing half-written was left."""
 

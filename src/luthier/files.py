@@ -11,6 +11,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import uuid
@@ -19,10 +20,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from luthier.errors import LuthierError, PathError, StorageError
+from luthier.errors import LuthierError, OutputError, PathError, StorageError
 from luthier.stopping import last_act
 
 CACHE_VARIABLE = "LUTHIER_CACHE_DIR"
+_LONGEST_NAME = 255  # bytes, on every usual file system
 
 
 def _explain(error: OSError, path: Path, temporary: Path | None = None) -> LuthierError:
@@ -49,7 +51,43 @@ def _fsync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _sibling(path: Path) -> Path:
+# What `sibling` calls a file or folder that is not finished.
+_TEMPORARY = re.compile(r"\..{0,24}\.[0-9a-f]{8}\.tmp(\.[^.]+)?", re.DOTALL)
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a name is one that the writers of this module give to what is not finished."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
+def is_temporary_of(name: str, path: Path) -> bool:
+    """Whether a name is one that these writers give to what will be `path`."""
+    start, end = f".{path.stem[:24]}.", f".tmp{path.suffix}"
+    middle = name[len(start) : len(name) - len(end)]
+    fits = name.startswith(start) and name.endswith(end)
+    return fits and re.fullmatch(r"[0-9a-f]{8}", middle) is not None
+
+
+def check_name(path: Path, suffix: str = "", kind: type[PathError] = OutputError) -> None:
+    """Raise an error of `kind` where the system cannot hold `path`, or `path` with `suffix` behind
+    it: a name has at most 255 bytes, of which a letter may take four.
+    """
+    named = path.with_name(path.name + suffix) if suffix else path
+    try:
+        os.lstat(named)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            room = f", which needs room for {suffix} beside it" if suffix else ""
+            raise kind(
+                f"{path} has too long a name{room}: take one of at most "
+                f"{_LONGEST_NAME - len(suffix)} bytes (a letter may have four)."
+            ) from error
+    except ValueError:
+        raise kind(f"{str(path)!r} is no name: it has a zero byte in it.") from None
+
+
+def sibling(path: Path) -> Path:
+    """A hidden name beside `path`, for what is not finished; see `is_temporary`."""
     # Same folder, so that the rename stays on one file system; same suffix, because writers look
     # at it; a short stem, because a name has at most 255 bytes and a letter may take four.
     return path.with_name(f".{path.stem[:24]}.{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
@@ -77,7 +115,7 @@ def make_folder(path: Path) -> Path:
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path with `path`'s suffix: it becomes `path`, or nothing remains."""
     make_folder(path.parent)
-    temporary = _sibling(path)
+    temporary = sibling(path)
     try:
         with last_act(lambda: _remove(temporary)):
             yield temporary
@@ -95,10 +133,11 @@ def check_place(path: Path) -> None:
 
     The folder that it will lie in is made.
     """
+    check_name(path)
     if path.is_dir():
         raise PathError(f"{path} is a folder, but a file is to be written there.")
     make_folder(path.parent)
-    temporary = _sibling(path)
+    temporary = sibling(path)
     try:
         temporary.touch()
     except OSError as error:
@@ -110,11 +149,11 @@ def check_place(path: Path) -> None:
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder: it replaces `path` as a whole, or nothing remains."""
-    path = path.resolve()  # a link stays a link: the folder behind it is replaced
+    path = Path(os.path.realpath(path))  # a link stays a link: the folder behind it is replaced
     if path.exists() and not path.is_dir():
         raise PathError(f"{path} is a file, but a folder is needed there.")
     make_folder(path.parent)
-    temporary = _sibling(path)
+    temporary = sibling(path)
     try:
         temporary.mkdir()
         with last_act(lambda: _remove_folder(temporary)):
@@ -153,7 +192,7 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 def _remove_folder(folder: Path) -> None:
     """Remove a temporary folder that another thread may still be writing, or about to rename."""
-    doomed = _sibling(folder)
+    doomed = sibling(folder)
     with contextlib.suppress(OSError):
         os.replace(folder, doomed)  # from here on nobody can give it its final name
         shutil.rmtree(doomed, ignore_errors=True)
@@ -164,7 +203,7 @@ def _replace_folder(new: Path, path: Path) -> None:
     if not path.exists():
         os.replace(new, path)
     else:
-        old = _sibling(path)
+        old = sibling(path)
         os.replace(path, old)
         try:
             os.replace(new, path)
@@ -175,6 +214,15 @@ def _replace_folder(new: Path, path: Path) -> None:
     _fsync(path.parent)
 
 
+def free_place(path: Path) -> Path:
+    """`path`, or where something is there already, with a number behind its stem."""
+    number, free = 1, path
+    while os.path.lexists(free):
+        number += 1
+        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return free
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path` atomically."""
     with atomic_file(path) as temporary:
@@ -182,8 +230,8 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8 to `path` atomically."""
-    write_bytes(path, text.encode())
+    """Write `text` as UTF-8 to `path` atomically; a byte of a name that is none is \\udcXX."""
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -227,6 +275,17 @@ def cache_folder(kind: str) -> Path:
     own = os.environ.get(CACHE_VARIABLE)
     home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return (Path(own).expanduser() if own else Path(home) / "luthier") / kind
+
+
+def refuse_odd_name(path: Path) -> None:
+    """Raise `PathError` where a file's name is no UTF-8, so that no text can name it."""
+    try:
+        path.name.encode()
+    except UnicodeEncodeError:
+        shown = path.name.encode("utf-8", "backslashreplace").decode()
+        raise PathError(
+            f"{path.parent} holds a file whose name is no UTF-8 text ({shown}): rename it."
+        ) from None
 
 
 def existing_folder(path: Path, what: str) -> Path:

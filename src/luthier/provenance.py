@@ -17,7 +17,8 @@ from typing import Any, Literal, NamedTuple
 
 from luthier import __version__
 from luthier.errors import PathError
-from luthier.files import read_json, sha256_of, write_json
+from luthier.files import check_name, read_json, sha256_of, write_json
+from luthier.output_folder import check_output_file, check_own_file
 
 State = Literal["", "same", "changed", "missing", "shown"]
 _ALARMS = ("changed", "missing")
@@ -69,6 +70,18 @@ def _hub_record(path: Path) -> dict[str, str]:
     return {"hub": ", ".join(named), "licence": ", ".join(licences)}
 
 
+def check_artefact(path: Path, inputs: Iterable[Path] = ()) -> None:
+    """Refuse, before any work, a file whose place is not free; touch nothing.
+
+    Raises:
+        OutputError: it is read, or is not what luthier wrote there, or its name leaves no room for
+            that of its record.
+    """
+    check_name(path, ".run.json")
+    check_output_file(path, inputs)
+    check_own_file(path, run_path(path))
+
+
 def write_run(
     artefact: Path,
     *,
@@ -78,6 +91,7 @@ def write_run(
     seeds: Mapping[str, int] | None = None,
     licences: Iterable[str] = (),
     name: str | None = None,
+    content: Path | None = None,
 ) -> Path:
     """Write the record of `artefact` (a file or a folder that exists).
 
@@ -89,13 +103,16 @@ def write_run(
         seeds: every random seed that was used, by name.
         licences: the licences of the material that went in.
         name: what the artefact will be called, while it still has a temporary name.
+        content: where its bytes are, while they have not got their name yet.
     """
-    path = run_path(artefact)
+    path, made = run_path(artefact), content or artefact
     write_json(
         path,
         {
             "stage": stage,
             "artefact": name or artefact.name,
+            # By which a later run knows whether the file is still the one that was made.
+            **({"sha256": sha256_of(made)} if made.is_file() else {}),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "command": sys.argv,
             "inputs": [input_record(i) if isinstance(i, Path) else dict(i) for i in inputs],
@@ -134,6 +151,7 @@ def trace(artefact: Path, *, verify: bool = True) -> list[Traced]:
     Raises:
         PathError: the artefact does not exist, or a record is not readable.
     """
+    check_name(artefact, kind=PathError)
     if not artefact.exists():
         raise PathError(f"{artefact} does not exist.")
     rows: list[Traced] = []
@@ -178,7 +196,8 @@ def _digests(path: Path) -> Iterator[str]:
 def find_record(artefact: Path, nest: int = 1) -> Path | None:
     """The record of `artefact`: its own, else that of one of the `nest` folders around it."""
     around = [folder / "run.json" for folder in list(artefact.absolute().parents)[:nest]]
-    return next((p for p in (run_path(artefact), *around) if p.is_file()), None)
+    # A name may leave no room for that of a record.
+    return next((p for p in (run_path(artefact), *around) if os.path.isfile(p)), None)
 
 
 def read_record(path: Path) -> dict[str, Any]:

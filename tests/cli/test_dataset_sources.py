@@ -142,5 +142,5 @@ def test_json_of_acestep_goes_out_and_comes_in(data, capsys):
     assert not (root / "in").exists()
     assert main([*taken, "--json"]) == 0
     assert (root / "in" / "t4_prompt.txt").read_text() == (data / "t4_prompt.txt").read_text()
-    assert main(taken) == 1
+    assert main(taken) == 2
     assert "not empty" in capsys.readouterr().err

@@ -6,10 +6,12 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from luthier.audio.encode import write_audio
 from luthier.dataset.styles import load_presets
-from luthier.errors import PathError, RequestError
+from luthier.errors import OutputError, PathError, RequestError
 from luthier.evaluation.player import open_player
 from luthier.evaluation.requests import parse_requests, recorded_requests
 from luthier.evaluation.samples import (
@@ -130,3 +132,31 @@ def test_the_record_of_a_clip_is_its_request(tmp_path: Path) -> None:
         "CORE-01",
         "calm",
     )
+
+
+def test_a_recording_in_the_place_of_a_clip_stays(tmp_path: Path) -> None:
+    player = open_player(checkpoint(1))
+    prompts = read_prompts(prompts_file(tmp_path, [{"prompt": "calm", "name": "a"}]), QUICK)
+    out = tmp_path / "clips"
+    out.mkdir()
+    (out / "a.wav").write_bytes(b"theirs, whatever it is")
+    with pytest.raises(OutputError, match=r"a\.wav is there already"):
+        generate_samples(player, prompts, out)
+    (out / "a.wav").unlink()
+    generate_samples(player, prompts, out)
+    whole = (out / "a.wav").read_bytes()
+    theirs = np.zeros((2, 48000), np.float32)
+    write_audio(out / "a.wav", theirs, 48000)  # a person put another recording there
+    kept = (out / "a.wav").read_bytes()
+    with pytest.raises(OutputError, match=r"a\.wav is there already"):
+        generate_samples(player, prompts, out)
+    assert (out / "a.wav").read_bytes() == kept
+    (out / "a.wav").unlink()
+    assert generate_samples(player, prompts, out).made == 1
+    assert (out / "a.wav").read_bytes() == whole
+    assert sorted(p.name for p in out.iterdir()) == ["a.wav", "a.wav.run.json"]
+
+
+def test_a_name_without_letters(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="has no letter or digit"):
+        read_prompts(prompts_file(tmp_path, [{"prompt": "calm", "name": "..."}]), QUICK)

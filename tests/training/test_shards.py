@@ -175,24 +175,23 @@ def test_what_nothing_names_goes_after_a_week(
     before = features(nine, model_dir, tmp_path)
     whole = contents(tmp_path)
     old = Shards(tmp_path)
-    put(
-        old, *("a" * 64, "b" * 64, "c" * 64)
-    )  # two in a shard, one that waits: a run that was never taken up again
+    put(old, *("a" * 64, "b" * 64, "c" * 64))  # two in a shard, one waits: never taken up again
     young = Shards(tmp_path)
     put(young, "u", "v", value=2.0)
     for path in tmp_path.rglob("*.safetensors"):
         if "u/x" not in load_file(path):
             os.utime(path, (1, 1))
-    (tmp_path / "shards" / ".half.tmp.safetensors").write_text("half")
-    mine = {"shards/voice.safetensors", "pending/model.safetensors", "shards/notes.txt"}
-    for name in mine:
-        (tmp_path / name).write_bytes(b"another program's")
-        os.utime(tmp_path / name, (1, 1))
+    (tmp_path / "shards" / ".half.0123abcd.tmp.safetensors").write_text("half")
+    theirs = [tmp_path / name for name in ("shards/mine.safetensors", "pending/mine.safetensors")]
+    theirs += [tmp_path / "shards" / ".mine.tmp.safetensors", tmp_path / "indexes" / ".a.tmp"]
+    for path in theirs:  # of somebody else, and no shards at all
+        path.write_text("precious")
+        os.utime(path, (1, 1))
     assert features(nine, model_dir, tmp_path) == before
     left = contents(tmp_path)
     assert whole.items() <= left.items()
-    assert mine <= left.keys()
-    assert len(left) == len(whole) + 1 + len(mine)  # the young one
+    assert all(path.read_text() == "precious" for path in theirs)
+    assert len(left) == len(whole) + 1 + len(theirs)  # the young one
 
 
 def test_two_writers_take_turns(nine: Path, model_dir: Path, tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ and how a failure is told.
 from __future__ import annotations
 
 import argparse
+import errno
+import io
 import json
 import os
 import shlex
@@ -15,10 +17,12 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
-from luthier.errors import LuthierError
+from luthier.errors import LuthierError, PathError
 from luthier.progress import Display
 from luthier.stopping import Stopped, heed_signals
 from luthier.stopping import exit_code as stopped_exit
+
+_SHOWN = 300  # letters of a name that a sentence shows
 
 # dest -> flag, short flag, help: the same for every command and every script.
 SWITCHES = {
@@ -66,6 +70,8 @@ def display(args: argparse.Namespace) -> Display:
 
 def emit(args: argparse.Namespace, value: dict[str, Any], text: str) -> None:
     """Print a result: `value` for programs (--json), `text` for people, nothing with --quiet."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
     if args.json:
         print(json.dumps(value, ensure_ascii=False, indent=2))
     elif not args.quiet:
@@ -98,10 +104,7 @@ def run_guarded(
         with nullcontext() if getattr(args, "own_signals", False) else heed_signals(tell):
             return run(args)
     except LuthierError as error:
-        if args.verbose:
-            traceback.print_exception(error)
-        report_error(program, error, as_json=args.json)
-        return exit_code(error)
+        return _refused(args, program, error, error, exit_code)
     except KeyboardInterrupt as error:
         report_stop(program, args, error)
         return stopped_exit(error)
@@ -109,6 +112,41 @@ def run_guarded(
         # The reader of our output has gone (`luthier … | head`): nothing is left to say.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except (OSError, ValueError, RuntimeError) as error:
+        # The last resort: what the system says of a name that no stage looked at before.
+        told = _path_error(error)
+        if told is None:
+            raise
+        return _refused(args, program, told, error, exit_code)
+
+
+def _refused(
+    args: argparse.Namespace,
+    program: str,
+    told: LuthierError,
+    error: Exception,
+    exit_code: Callable[[LuthierError], int],
+) -> int:
+    if args.verbose:
+        traceback.print_exception(error)
+    report_error(program, told, as_json=args.json)
+    return exit_code(told)
+
+
+def _path_error(error: Exception) -> PathError | None:
+    """The sentence for a path that the system refuses; None for any other error."""
+    if isinstance(error, OSError) and error.filename:
+        name, reason = os.fsdecode(error.filename), error.strerror or type(error).__name__
+        hint = " Choose a shorter name." if error.errno == errno.ENAMETOOLONG else ""
+        return PathError(f"{name} cannot be read or written: {reason}.{hint}")
+    if isinstance(error, ValueError) and "null byte" in str(error):
+        return PathError("a path has a zero byte in it, which no file name can have.")
+    if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
+        name = str(error.object).encode("utf-8", "backslashreplace").decode()[:_SHOWN]
+        return PathError(f"a name is no UTF-8 text: {name}. Rename the file.")
+    if isinstance(error, RuntimeError) and "Symlink loop" in str(error):
+        return PathError(f"{error}: links that lead in a circle.")
+    return None
 
 
 def report_error(program: str, error: LuthierError, *, as_json: bool) -> None:

@@ -13,6 +13,8 @@ from luthier.cli.evaluate import (
     add_measure_arguments,
     add_sample_arguments,
     after_stop,
+    check_places,
+    check_results,
     place_of_argument,
     settings_of,
     show_plan,
@@ -58,6 +60,7 @@ def compare(args: argparse.Namespace, named: list[str], reference: Path | None) 
     from luthier.evaluation.compare import rank, scored
     from luthier.evaluation.validate import validation_loss
     from luthier.files import read_json, write_json
+    from luthier.provenance import write_run
 
     _refuse_one_name([Path(text) for text in named])  # before anything is downloaded
     paths = [place_of_argument(args, text) for text in named]
@@ -68,10 +71,13 @@ def compare(args: argparse.Namespace, named: list[str], reference: Path | None) 
     folders = [path for path in paths if path.suffix != ".json"]
     if folders and reference is None:
         raise RequestError("checkpoints and clips are compared against real tracks: name them.")
+    read = [args.prompts_file, args.presets, reference]
+    check_results(args.out, args.html, [*paths, *filter(None, read)])
     if args.dry_run:
         if reference is not None:
             show_plan(args, folders, reference, settings)
         return 0
+    check_places(args.out, args.html)
     with ExitStack() as stack:
         found = _validate_all(args, folders, reference, stack) if reference else {}
         rows = [
@@ -90,6 +96,7 @@ def compare(args: argparse.Namespace, named: list[str], reference: Path | None) 
     value["evaluations"] = [one.to_json() for one in found.values()]
     if args.out:
         write_json(args.out, value)
+        write_run(args.out, stage="compare", inputs=paths)
     common.emit(args, value, ranking.to_text())
     return 0
 

@@ -67,10 +67,13 @@ def curate_folder(args: argparse.Namespace, input_dir: Path, output_dir: Path) -
     from luthier.cli import common
     from luthier.dataset.curate import curate
     from luthier.report.contact_sheet import write_contact_sheet
+    from luthier.report.document import check_page
 
     settings = settings_from(args)
     if args.dry_run:
         return _show_plan(args, input_dir, output_dir, settings)
+    if getattr(args, "report", False):
+        check_page(output_dir / SHEET_NAME)
     report = curate(
         input_dir,
         output_dir,
@@ -131,6 +134,12 @@ def _text(report: CurateReport, out: Path, *, verbose: bool = False) -> str:
     for group in report.duplicates:
         others = ", ".join(f"{name} ({alike:.0%} alike)" for name, alike in group.others)
         lines.append(f"the same recording: {group.kept} and {others}")
+    for moved in report.rejected:
+        lines.append(f"rejected {moved.output_path} -> {moved.moved_to}: {moved.reason}")
+    for moved in report.restored:
+        lines.append(f"restored {moved.output_path} -> {moved.moved_to}: {moved.reason}")
+    for path in report.foreign:
+        lines.append(f"kept     {path}: it is not what luthier wrote there")
     unchanged = sum(result.unchanged for result in report.results)
     again = f" ({unchanged} unchanged)" if unchanged else ""
     lines.append(

@@ -77,13 +77,20 @@ def convert(
     Raises:
         LuthierError: as `build_dataset`; a dry run says the same.
     """
-    from luthier.dataset.build import build_dataset, check_output, load_rows, plan_dataset
+    from luthier.dataset.build import (
+        STAGE,
+        build_dataset,
+        load_rows,
+        metadata_files,
+        plan_dataset,
+    )
     from luthier.dataset.styles import load_presets
+    from luthier.output_folder import check_output
 
     settings, display = settings_from(args), common.display(args)
     styles = load_presets(presets)
     if args.dry_run:
-        check_output(out, data_dir, metadata_dir)
+        check_output(out, STAGE, [data_dir, *metadata_files(metadata_dir)])
         plan = plan_dataset(data_dir, metadata_dir, settings, presets=styles, display=display)
         summary, splits = plan.summary(out), plan.splits
     else:

@@ -106,9 +106,12 @@ def _import(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
-    from luthier.dataset.acestep_json import to_acestep, write_acestep
+    from luthier.dataset.acestep_json import check_acestep_place, to_acestep, write_acestep
     from luthier.dataset.build import SPLITS, load_manifest, load_rows
+    from luthier.output_folder import check_output_file
 
+    check_output_file(args.out, [args.dataset_dir])
+    check_acestep_place(args.out)
     created = str(load_manifest(args.dataset_dir).get("created", ""))
     splits = SPLITS if args.split == "all" else (args.split,)
     rows = [row for split in splits for row in load_rows(args.dataset_dir, split)]
@@ -125,11 +128,12 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _label(args: argparse.Namespace) -> int:
-    from luthier.dataset.acestep_json import read_acestep
+    from luthier.dataset.acestep_json import check_acestep_place, read_acestep
     from luthier.dataset.acestep_label import LabelSettings, is_labelled, label_acestep
     from luthier.dataset.mapping import MAPPING_NAME, load_mapping
     from luthier.dataset.styles import load_presets
 
+    check_acestep_place(args.out)
     mapping_file = args.metadata / MAPPING_NAME if args.metadata else None
     mapping = load_mapping(mapping_file) if mapping_file and mapping_file.is_file() else {}
     if args.dry_run:

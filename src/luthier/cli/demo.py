@@ -37,13 +37,15 @@ def run(args: argparse.Namespace) -> int:
     from dataclasses import replace
     from importlib.util import find_spec
 
-    from luthier.demo import DemoSettings, run_demo
+    from luthier.demo import DemoSettings, recordings_of, run_demo
+    from luthier.demo_folder import check_demo_folder
 
     settings = DemoSettings(args.input, args.out, args.seed)
     if args.quick:
         settings = DemoSettings.quick(args.input, args.out, args.seed)
     if args.train_steps is not None:
         settings = replace(settings, train_steps=args.train_steps)
+    check_demo_folder(settings.output, recordings_of(settings))
     if args.dry_run:
         values = {name: str(value) for name, value in vars(settings).items()}
         lines = "\n".join(f"  {name}: {value}" for name, value in values.items())

@@ -147,9 +147,12 @@ def run(args: argparse.Namespace) -> int:
     args.generated = place_of_argument(args, args.generated)
     settings = settings_of(args)
     requests = _requests(args.requests)
+    read = [args.requests, args.baseline, args.prompts_file, args.presets]
+    check_results(args.out, args.html, [args.generated, args.reference, *filter(None, read)])
     if args.dry_run:
         show_plan(args, [args.generated], args.reference, settings)
         return 0
+    check_places(args.out, args.html)
     folder = clips_folder(
         args.generated,
         args.sample_output_dir,
@@ -174,6 +177,33 @@ def place_of_argument(args: argparse.Namespace, text: str) -> Path:
     """Where what is to be evaluated lies: what is there, else the model that is called so."""
     path = Path(text)
     return path if path.exists() else model_folder(text, hub_of(args))
+
+
+def check_places(*paths: Path | None) -> None:
+    """Find out before long work whether results can be written; makes the folders for them."""
+    from luthier.files import check_place
+
+    for path in paths:
+        if path:
+            check_place(path)
+
+
+def check_results(out: Path | None, html: Path | None, inputs: list[Path]) -> None:
+    """Refuse, before any work, to write results over what is read or is not luthier's.
+
+    Raises:
+        OutputError: such a file is there, or a name is too long.
+    """
+    from luthier.output_folder import check_output_file
+    from luthier.provenance import check_artefact
+    from luthier.report.document import check_page
+
+    files = [path for path in inputs if not path.is_dir()]
+    if out:
+        check_artefact(out, files)
+    if html:
+        check_output_file(html, files)
+        check_page(html)
 
 
 def after_stop(args: argparse.Namespace) -> str:

@@ -79,7 +79,10 @@ def add_tier_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Export; see `luthier export --help`."""
     from luthier.errors import MissingExtraError
+    from luthier.output_folder import check_output
 
+    read = [args.model, *(args.planner or ()), args.calibration_data]
+    check_output(args.out, "export", [path for path in read if path])
     try:
         from luthier.export.export import export_model
         from luthier.export.options import ExportOptions

@@ -76,11 +76,13 @@ def run(args: argparse.Namespace) -> int:
     from luthier.audio.encode import check_writable
     from luthier.music.pipeline import MusicPipeline
     from luthier.music.request import request_fields, request_from
+    from luthier.music.written import check_pieces
     from luthier.runtime.pool import SHARED, bytes_of
 
     values = {field.name: getattr(args, field.name) for field in request_fields()}
     request = request_from({name: value for name, value in values.items() if value is not None})
     server = server_of(args)
+    check_pieces(args.out, request)
     if server:
         from luthier.cli.generate_remote import run_remote
 

@@ -84,17 +84,15 @@ def _words(text: str) -> tuple[str, ...]:
 
 def run(args: argparse.Namespace) -> int:
     """Train; 0 when done, 1 when nothing was, 128 + signal when it was stopped and saved."""
-    from luthier.errors import MissingExtraError, RequestError
+    from luthier.errors import MissingExtraError
 
+    output = run_folder(args)
     try:
         from luthier.training.loop import saved_config, train
     except ModuleNotFoundError as error:
         raise MissingExtraError("luthier train", "train") from error
     from luthier.training.config import TrainConfig, config_from, read_config
 
-    if not args.exp_name or Path(args.exp_name).name != args.exp_name:
-        raise RequestError(f"--exp-name is a name, not a path: {args.exp_name!r}.")
-    output = args.logs_dir / args.exp_name
     display = common.display(args)
     resume = args.resume if args.resume_from is None else args.resume_from
     values = dict(saved_config(output, display, resume))
@@ -125,9 +123,26 @@ def run(args: argparse.Namespace) -> int:
     return exit_code(result)
 
 
+def run_folder(args: argparse.Namespace) -> Path:
+    """Where a run goes; `RequestError` or `OutputError` where it may not go there."""
+    from luthier.errors import RequestError
+    from luthier.training.run_folder import check_run_folder
+
+    name = args.exp_name
+    if not name or Path(name).name != name or name.startswith("."):
+        raise RequestError(
+            f"--exp-name is a name, not a path, and begins with no full stop: {name!r}."
+        )
+    output: Path = args.logs_dir / name
+    # Before anything is downloaded; a model that is no folder here lies in no folder of the user's.
+    check_run_folder(output, [args.dataset, Path(args.model).expanduser()])
+    return output
+
+
 def after_stop(args: argparse.Namespace) -> str:
     """How to go on: from the newest checkpoint, with the flags as they were given."""
-    from luthier.training.checkpoint import CHECKPOINTS, find_checkpoints
+    from luthier.training.checkpoint import find_checkpoints
+    from luthier.training.run_folder import CHECKPOINTS
 
     if not find_checkpoints(args.logs_dir / args.exp_name / CHECKPOINTS):
         return f"no step was saved yet; start anew with  {common.command_of(args)}"

@@ -8,9 +8,16 @@ from pathlib import Path
 from luthier.dataset.acestep_import import import_acestep
 from luthier.dataset.acestep_json import read_acestep, sample_facts
 from luthier.dataset.acestep_places import require_below
-from luthier.dataset.build import BuildSettings, DatasetSummary, build_dataset, check_output
+from luthier.dataset.build import (
+    STAGE,
+    BuildSettings,
+    DatasetSummary,
+    build_dataset,
+    metadata_files,
+)
 from luthier.errors import DatasetError
 from luthier.files import temporary_folder
+from luthier.output_folder import check_output
 from luthier.progress import SILENT, Display
 
 
@@ -41,7 +48,7 @@ def build_acestep(
     """
     file = read_acestep(path)
     require_below(file, below)
-    check_output(output_dir, metadata_dir)
+    check_output(output_dir, STAGE, [path, *metadata_files(metadata_dir)])
     facts = [sample_facts(sample, file) for sample in file.samples]
     silent = [Path(said["filename"]).name for said in facts if not said["caption"]]
     if silent:

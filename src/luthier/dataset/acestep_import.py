@@ -11,9 +11,11 @@ from luthier.audio.decode import read_audio
 from luthier.dataset.acestep_json import AceStepFile, origin_of, read_acestep, sample_facts
 from luthier.dataset.rows import shortened
 from luthier.dataset.styles import DEFAULT_STYLE
+from luthier.dataset.track_files import facts_name
 from luthier.dataset.tracks import is_audio
-from luthier.errors import DatasetError, PathError
-from luthier.files import atomic_folder, write_json, write_text
+from luthier.errors import DatasetError
+from luthier.files import write_json, write_text
+from luthier.output_folder import check_output, output_folder
 from luthier.progress import SILENT, Display
 
 
@@ -42,19 +44,19 @@ def import_acestep(
         display: shows the tracks.
 
     Raises:
-        PathError: the file cannot be read, or the folder holds something.
+        PathError: the file cannot be read.
+        OutputError: the folder holds something.
         DatasetError: the file has another form, or audio is missing (all of it is named).
     """
     file = read_acestep(path)
-    if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
-        raise PathError(f"{output_dir} is there already and not empty: choose a new folder.")
+    check_output(output_dir, None)
     facts = [sample_facts(sample, file) for sample in file.samples]
     _require_audio(path, facts)
     tracks = _track_ids(file, facts)
     notes = [note for t, f, s in zip(tracks, facts, file.samples, strict=True)
              for note in _notes(t, f, s)]  # fmt: skip
     if not dry_run:
-        with atomic_folder(output_dir) as folder, display.task("tracks", len(tracks)) as task:
+        with output_folder(output_dir, None) as folder, display.task("tracks", len(tracks)) as task:
             for place, (track_id, said) in enumerate(zip(tracks, facts, strict=True)):
                 _write_track(folder, track_id, said, origin_of(file, place))
                 task.advance(note=track_id)
@@ -117,4 +119,4 @@ def _write_track(
     facts |= {"caption": caption, "style_ids": [DEFAULT_STYLE], "needs_review": True}
     if caption and shortened(caption) != caption:
         facts["caption_full"] = caption
-    write_json(folder / f"{track_id}.json", {**facts, "acestep": dict(origin)})
+    write_json(folder / facts_name(track_id), {**facts, "acestep": dict(origin)})

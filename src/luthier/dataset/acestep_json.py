@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,9 @@ from luthier.dataset.captions import SEPARATOR
 from luthier.dataset.json_places import Document, model_problems, raise_problems, read_document
 from luthier.dataset.prompts import INSTRUMENTAL
 from luthier.dataset.v1_rules import LANGUAGES
-from luthier.errors import DatasetError, RequestError
+from luthier.errors import DatasetError, LuthierError, OutputError, RequestError
 from luthier.files import write_json
+from luthier.output_folder import check_output_file
 
 _METRES = ("2", "3", "4", "6")
 # Our name of a fact → the sample's.
@@ -249,3 +251,20 @@ def write_acestep(
     content = to_acestep(list(rows), name, created)
     write_json(path, content)
     return content
+
+
+def check_acestep_place(path: Path) -> None:
+    """Refuse to write a data set file over a file of another kind.
+
+    Raises:
+        OutputError: such a file is there, or its name is too long.
+        PathError: a folder is there.
+    """
+    check_output_file(path, [])
+    if os.path.lexists(path):
+        try:
+            read_acestep(path)
+        except LuthierError as error:
+            raise OutputError(
+                f"{path} is there already and is no data set file of ACE-Step: choose another name."
+            ) from error

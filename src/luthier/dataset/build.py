@@ -19,14 +19,15 @@ from luthier.dataset.split import split_tracks
 from luthier.dataset.styles import Category, StylePreset, find, load_presets, nearest
 from luthier.dataset.tracks import find_audio
 from luthier.dataset.v1_rules import v1_losses
-from luthier.errors import DatasetError, PathError, RequestError
-from luthier.files import atomic_folder, existing_folder, read_json, write_json
+from luthier.errors import DatasetError, RequestError
+from luthier.files import existing_folder, read_json, write_json
+from luthier.output_folder import check_output, output_folder
 from luthier.progress import SILENT, Display
 from luthier.provenance import input_record, write_run
 
 MANIFEST_NAME = "dataset_manifest.json"
 SPLITS = ("train", "validation")
-_OURS = {*SPLITS, MANIFEST_NAME, CARD_NAME, "run.json"}
+STAGE = "dataset"  # in the record of what this module writes
 
 
 @dataclass(frozen=True)
@@ -141,14 +142,13 @@ def plan_dataset(
     warnings = _mapping_warnings(mapping, tracks, data_dir) + _row_warnings(rows, review)
     if settings.validation_split and not validation:
         warnings.append("one recording cannot be split: nothing is held out to validate with.")
-    metadata = [metadata_dir / name for name in (SOURCES_NAME, MAPPING_NAME)]
     return DatasetPlan(
         splits={"train": train, "validation": validation},
         settings=settings,
         licences=licences,
         sources=[source for source in sources if set(source.track_ids) & set(tracks)],
         presets=presets,
-        inputs=[input_record(path) for path in metadata if path.is_file()]
+        inputs=[input_record(p) for p in metadata_files(metadata_dir) if p.is_file()]
         + _audio_records(data_dir, rows),
         warnings=warnings,
     )
@@ -165,13 +165,15 @@ def build_dataset(
 ) -> DatasetSummary:
     """Write `train/` and `validation/` as plain `datasets.Dataset` folders, a manifest and a card.
 
-    `output_dir` is replaced as a whole if it is a data set; anything else there is refused. The
-    other arguments and errors are those of `plan_dataset`; nothing is written on an error.
+    `output_dir` is replaced as a whole if it is a data set and holds nothing else; otherwise that
+    is an `OutputError`. The other arguments and errors are those of `plan_dataset`; nothing is
+    written on an error.
     """
-    check_output(output_dir, data_dir, metadata_dir)
+    inputs = [data_dir, *metadata_files(metadata_dir)]
+    check_output(output_dir, STAGE, inputs)
     plan = plan_dataset(data_dir, metadata_dir, settings, presets=presets, display=display)
     summary = plan.summary(output_dir)
-    with atomic_folder(output_dir) as folder:
+    with output_folder(output_dir, STAGE, inputs) as folder:
         for split in SPLITS:
             repeats = plan.settings.repeats(split)
             identity = summary.dataset_hash
@@ -180,7 +182,7 @@ def build_dataset(
         write_card(folder / CARD_NAME, plan.rows, plan.sources, plan.presets, summary.to_json())
         write_run(
             folder,
-            stage="dataset",
+            stage=STAGE,
             inputs=plan.inputs,
             config=asdict(plan.settings),
             seeds={"split": plan.settings.seed},
@@ -188,6 +190,11 @@ def build_dataset(
             name=output_dir.name,
         )
     return summary
+
+
+def metadata_files(metadata_dir: Path) -> list[Path]:
+    """What of a metadata folder is read; the data set itself may lie in that folder."""
+    return [metadata_dir / name for name in (SOURCES_NAME, MAPPING_NAME)]
 
 
 def load_rows(dataset_dir: Path, split: str) -> list[Row]:
@@ -269,24 +276,3 @@ def _row_warnings(rows: Sequence[Row], review: Sequence[str]) -> list[str]:
         if len(keys) > 1
     ]
     return warnings + [f"{row['keys']}: {loss}" for row in rows for loss in v1_losses(row)]
-
-
-def check_output(output_dir: Path, *inputs: Path) -> None:
-    """Replacing a whole folder is only right where that folder is a data set of ours."""
-    target = output_dir.resolve()
-    for folder in inputs:
-        if folder.resolve().is_relative_to(target):
-            raise PathError(
-                f"{output_dir} would be replaced, but {folder} lies in it: choose another folder."
-            )
-    if not output_dir.exists():
-        return
-    if not output_dir.is_dir():
-        raise PathError(f"{output_dir} is a file, but the data set needs a folder.")
-    existing_folder(output_dir, "output folder")
-    foreign = sorted(item.name for item in output_dir.iterdir() if item.name not in _OURS)
-    if foreign:
-        raise PathError(
-            f"{output_dir} holds other files ({', '.join(foreign[:3])}) and would be replaced: "
-            "choose an empty or new folder."
-        )

@@ -6,6 +6,7 @@ that is small enough; the second encodes. So memory does not grow with the sourc
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -54,12 +55,25 @@ class CurateSettings(BaseModel):
 
 @dataclass(frozen=True)
 class CurateJob:
-    """One file to do. `previous` is what an earlier run said about the same source, if any."""
+    """One file to do.
+
+    Attributes:
+        source: what is read.
+        output: what is written.
+        settings: how.
+        previous: what an earlier run said about the same source, if any.
+        spare: what is written instead where `output` is there and is not in `ours`.
+        ours: sha256 of what luthier wrote under the two names; None: whatever is there may go.
+        remark: what is worth knowing about the name.
+    """
 
     source: Path
     output: Path
     settings: CurateSettings
     previous: dict[str, object] | None = None
+    spare: Path | None = None
+    ours: frozenset[str] | None = None
+    remark: str | None = None
 
 
 @dataclass(frozen=True)
@@ -285,10 +299,18 @@ def remarks(measures: Measures) -> list[str]:
 def _make(job: CurateJob, row: CurateResult, heard: _Heard) -> CurateResult:
     """The second pass: encode, then estimate tempo and key of what was encoded."""
     settings, notes = job.settings, list(row.notes)
+    output = _free_place(job)
+    if output is None:
+        reason = f"not written: {job.output} and {job.spare} are there, and luthier made neither."
+        return replace(row, quality_score=0, reason=reason)
+    if output != job.output:
+        notes.append(f"{job.output.name} is not what luthier wrote and stays: this is another name")
+    elif job.remark:
+        notes.append(job.remark)
     if heard.is_cut:
         notes.append(f"cut from {row.duration:.1f} s to {settings.max_duration:g} s")
     target = Target(
-        job.output, settings.sample_rate, settings.bitrate, 10 ** (settings.normalize_peak / 20)
+        output, settings.sample_rate, settings.bitrate, 10 ** (settings.normalize_peak / 20)
     )
     try:
         encoded = write_at_peak(
@@ -299,15 +321,27 @@ def _make(job: CurateJob, row: CurateResult, heard: _Heard) -> CurateResult:
     row = replace(
         row,
         status="success",
-        output_path=str(job.output),
+        output_path=str(output),
         duration=round(heard.count / settings.sample_rate, 3),
         notes=notes,
-        output_sha256=sha256_of(job.output),
+        output_sha256=sha256_of(output),
         output_peak_db=round(decibels(encoded.peak), 2),
         envelope=heard.waveform.pairs(gain=encoded.gain),
     )
     heard.kept = None  # the estimates need the memory
     return row if heard.excerpt is None else _with_music(row, heard.excerpt)
+
+
+def _free_place(job: CurateJob) -> Path | None:
+    """Where a track can go without writing over what somebody else put there."""
+    for path in (job.output, job.spare):
+        if path is None:
+            continue
+        if job.ours is None or not os.path.lexists(path):
+            return path
+        if path.is_file() and not path.is_symlink() and sha256_of(path) in job.ours:
+            return path
+    return None
 
 
 def _with_music(row: CurateResult, excerpt: Floats) -> CurateResult:

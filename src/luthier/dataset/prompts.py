@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,10 +33,18 @@ from luthier.dataset.track_files import (
     read_before,
     write_track,
 )
-from luthier.dataset.tracks import Music, find_audio, measure_music
+from luthier.dataset.tracks import (
+    REJECTED,
+    Music,
+    find_audio,
+    is_audio,
+    is_rejected,
+    measure_music,
+)
 from luthier.dataset.v1_rules import tag_problems
 from luthier.errors import DatasetError
 from luthier.files import make_folder, read_json
+from luthier.output_folder import check_shared
 from luthier.progress import SILENT, Display
 from luthier.provenance import write_run
 
@@ -51,6 +60,8 @@ __all__ = [
     "music_of",
     "write_prompts",
 ]
+
+STAGE = "prompts"  # in the record of what this module writes
 
 
 @dataclass(frozen=True)
@@ -114,6 +125,7 @@ def write_prompts(
 
     Raises:
         DatasetError: an unknown style or track id, with the nearest known one.
+        OutputError: `output_dir` is another stage's, or a track's file there is no track's.
     """
     settings = settings or PromptSettings()
     tracks = find_audio(audio_dir)
@@ -122,6 +134,9 @@ def write_prompts(
         raise DatasetError(f"the style mapping is wrong: {problem}")
     known = curated_music(audio_dir) | dict(music or {})
     target = output_dir or audio_dir
+    is_beside = os.path.realpath(target) == os.path.realpath(audio_dir)
+    if not is_beside:
+        check_shared(target, STAGE)
     if not settings.dry_run:
         make_folder(target)
     prompts = {}
@@ -135,17 +150,22 @@ def write_prompts(
                 write_track(target, track_id, prompt, lyrics, generated, before)
             prompts[track_id] = prompt
             task.advance(note=track_id)
-    if not settings.dry_run and target.resolve() != audio_dir.resolve():
+    if not settings.dry_run and not is_beside:
         config = asdict(settings) | {"styles": {t: p.style_ids for t, p in prompts.items()}}
         seeds = {"moods": settings.seed}
-        write_run(target, stage="prompts", inputs=[audio_dir], config=config, seeds=seeds)
+        write_run(target, stage=STAGE, inputs=[audio_dir], config=config, seeds=seeds)
     return prompts
 
 
 def known_tracks(audio_dir: Path) -> set[str]:
-    """The ids that a mapping may name: tracks in the folder, and those that curation left out."""
+    """The ids that a mapping may name: tracks in the folder, and those that curation left out, or
+    rejected later.
+    """
     rows = _curation_rows(audio_dir)
     left_out = {Path(row["source"]).stem for row in rows if row["status"] != "success"}
+    rejected = audio_dir / REJECTED
+    if is_rejected(rejected) and rejected.is_dir():
+        left_out |= {path.stem for path in rejected.iterdir() if is_audio(path)}
     return left_out | set(find_audio(audio_dir))
 
 

@@ -16,6 +16,7 @@ from luthier.dataset.label_types import KeyName, TimeSignature
 from luthier.dataset.prompts import INSTRUMENTAL, MAPPING_NAME, load_mapping
 from luthier.dataset.sources import SOURCES_NAME, SourceRecord, load_sources, record_of
 from luthier.dataset.styles import DEFAULT_STYLE
+from luthier.dataset.track_files import find_facts
 from luthier.dataset.tracks import measure_music
 from luthier.dataset.v1_rules import LANGUAGES, tag_problems
 from luthier.errors import DatasetError, PathError
@@ -91,7 +92,7 @@ def read_rows(
     rows, review = [], []
     with display.task("tracks", len(tracks)) as task:
         for track_id, path in tracks.items():
-            facts = _facts(path, data_dir / f"{track_id}.json")
+            facts = _facts(path, find_facts(data_dir, track_id))
             source = record_of(track_id, sources)
             rows.append(_row(path, facts, source, mapping.get(track_id) or facts.style_ids))
             review += [track_id] if facts.needs_review else []

@@ -1,11 +1,13 @@
 """The three files of a track: `{name}_prompt.txt`, `{name}_lyrics.txt` and `{name}.json`.
 
-The last also keeps what luthier itself put in, so that what a person changed since is known.
+Where the last would be a file of luthier's own, such as `run.json`, it is `{name}.track.json`. It
+also keeps what luthier itself put in, so that what a person changed since is known.
 """
 
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,10 +17,55 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from luthier.dataset.json_places import model_problems, raise_problems, read_document
 from luthier.dataset.label_types import KeyName, TimeSignature
-from luthier.errors import DatasetError, PathError
+from luthier.errors import DatasetError, OutputError, PathError
 from luthier.files import read_json, write_json, write_text
 
 _GENERATED = "generated"
+# JSON files without a track that may lie in a folder of tracks, by stem.
+_RESERVED = {
+    *("curation", "dataset", "dataset_info", "dataset_manifest", "evaluation", "manifest"),
+    *("measures", "metadata", "quality_scores", "run", "sources", "style_mapping"),
+    "style_presets",
+}
+_OF_TRACK = ".track"
+_KNOWN = {"caption", "lyrics", "instrumental", "needs_review", "caption_full", "acestep"}
+_FACTS = ("caption", "duration", "style_ids")  # of which a track's facts have one at least
+
+
+def folded(name: str) -> str:
+    """A name as file systems that tell no case compare it."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def is_reserved(track_id: str) -> bool:
+    """Whether `{track_id}.json` is, or would be taken for, a file of luthier's own."""
+    return folded(track_id) in _RESERVED
+
+
+def facts_name(track_id: str) -> str:
+    """The name of a track's JSON file; no two tracks share one, and none is luthier's own."""
+    stem = folded(track_id)
+    while stem.endswith(_OF_TRACK):  # so that a track called "run.track" has one of its own, too
+        stem = stem.removesuffix(_OF_TRACK)
+    return f"{track_id}{_OF_TRACK if stem in _RESERVED else ''}.json"
+
+
+def texts_of(track_id: str) -> tuple[str, str, str]:
+    """The names of the three files that lie beside a track."""
+    return f"{track_id}_prompt.txt", f"{track_id}_lyrics.txt", facts_name(track_id)
+
+
+def find_facts(folder: Path, track_id: str) -> Path:
+    """Where a track's JSON file lies, or will: also where earlier versions put it."""
+    path, plain = folder / facts_name(track_id), folder / f"{track_id}.json"
+    if path == plain or path.exists() or not plain.is_file():
+        return path
+    try:
+        found = read_json(plain)
+    except PathError:
+        return path
+    is_facts = isinstance(found, dict) and any(f in found for f in _FACTS) and "stage" not in found
+    return plain if is_facts else path
 
 
 @dataclass(frozen=True)
@@ -75,7 +122,7 @@ class _Fields(BaseModel):
 
 def read_before(folder: Path, track_id: str) -> Before:
     """What is there of a track; `DatasetError` in sentences when its `.json` is wrong."""
-    path = folder / f"{track_id}.json"
+    path = find_facts(folder, track_id)
     fields: dict[str, Any] = {}
     generated: dict[str, Any] = {}
     if path.is_file():
@@ -85,6 +132,12 @@ def read_before(folder: Path, track_id: str) -> Before:
         except ValidationError as error:
             raise_problems(model_problems(error, document))
             raise
+        others = set(found.model_extra or ())
+        is_foreign = others == found.model_fields_set and others and not others & _KNOWN
+        if is_foreign:
+            raise OutputError(
+                f"{path} says nothing of a track, and would be written over: move it away."
+            )
         generated = found.generated
         fields = found.model_dump(exclude={"generated"}, exclude_unset=True)
     fields["caption"] = read_text(folder / f"{track_id}_prompt.txt")
@@ -119,7 +172,7 @@ def write_track(
     known = asdict(prompt)
     foreign = {n: v for n, v in before.fields.items() if n not in known and n != "lyrics"}
     fields = known | {_GENERATED: dict(generated)} | foreign
-    path = folder / f"{track_id}.json"
+    path = folder / facts_name(track_id)
     # As JSON gives it back: tuples are lists there.
     if not (path.is_file() and read_json(path) == json.loads(json.dumps(fields))):
         write_json(path, fields)

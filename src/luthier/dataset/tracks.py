@@ -9,7 +9,10 @@ from pathlib import Path
 
 from luthier.audio.decode import AUDIO_SUFFIXES, read_audio
 from luthier.errors import DatasetError, PathError
-from luthier.files import existing_folder
+from luthier.files import existing_folder, refuse_odd_name
+
+REJECTED = "rejected"  # where curation moves what is no track of its folder any more
+LEDGER_NAME = "curation.jsonl"  # by which such a folder is known
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ def find_audio(folder: Path, what: str = "audio folder") -> dict[str, Path]:
     """The audio files directly in `folder` by track id (the name without suffix), sorted.
 
     Raises:
-        PathError: no such folder, or no audio in it.
+        PathError: no such folder, or no audio in it, or a name that is no text.
         DatasetError: two files share a track id.
     """
     existing_folder(folder, what)
@@ -41,6 +44,7 @@ def find_audio(folder: Path, what: str = "audio folder") -> dict[str, Path]:
     for path in sorted(folder.iterdir()):
         if not is_audio(path) or not path.is_file():
             continue
+        refuse_odd_name(path)
         if path.stem in tracks:
             raise DatasetError(
                 f"{tracks[path.stem].name} and {path.name} in {folder} are both the track "
@@ -53,7 +57,8 @@ def find_audio(folder: Path, what: str = "audio folder") -> dict[str, Path]:
 
 
 def walk_audio(folder: Path, leave_out: Path | None = None) -> Iterator[Path]:
-    """Every audio file under `folder`, sorted, but for hidden ones and those in `leave_out`.
+    """Every audio file under `folder`, sorted, but for hidden ones, those in `leave_out` and what
+    a curation rejected.
 
     Links to folders are not followed. A folder that cannot be listed is yielded itself, so that
     it is reported rather than lost.
@@ -64,10 +69,19 @@ def walk_audio(folder: Path, leave_out: Path | None = None) -> Iterator[Path]:
     ):
         here = Path(parent)
         folders[:] = sorted(
-            f for f in folders if not f.startswith(".") and (here / f).resolve() != leave_out
+            f
+            for f in folders
+            if not f.startswith(".")
+            and Path(os.path.realpath(here / f)) != leave_out
+            and not is_rejected(here / f)
         )
         yield from (here / name for name in sorted(names) if is_audio(here / name))
     yield from unreadable
+
+
+def is_rejected(folder: Path) -> bool:
+    """Whether a folder is where a curation put what it rejected."""
+    return folder.name == REJECTED and (folder.parent / LEDGER_NAME).is_file()
 
 
 def is_audio(path: Path) -> bool:

@@ -16,6 +16,7 @@ from luthier.audio.decode import AUDIO_SUFFIXES, read_audio
 from luthier.audio.key import estimate_key
 from luthier.audio.measure import Measures, measure
 from luthier.audio.tempo import estimate_tempo
+from luthier.dataset.tracks import is_audio, is_rejected
 from luthier.errors import PathError
 from luthier.evaluation.adherence import KeyCheck, TempoCheck, check_key, check_tempo
 from luthier.evaluation.cache import MeasureCache
@@ -24,7 +25,7 @@ from luthier.evaluation.edits import EditReport, check_edit
 from luthier.evaluation.embedding import Embedding
 from luthier.evaluation.repetition import Repetition, repetition
 from luthier.evaluation.requests import ClipRequest
-from luthier.files import existing_folder
+from luthier.files import existing_folder, refuse_odd_name
 
 _MAX_SILENCE = 0.5  # shares above which a clip is not counted as music
 _MAX_CLIPPING = 0.001
@@ -97,15 +98,29 @@ class HeardTrack:
 
 
 def audio_files(folder: Path, what: str) -> list[str]:
-    """The audio files under `folder`, relative and sorted; `PathError` when there are none."""
+    """The audio files under `folder`, relative and sorted; `PathError` when there are none.
+
+    What a curation rejected is left out.
+    """
     existing_folder(folder, what)
-    found = (p for p in folder.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file())
-    names = sorted(p.relative_to(folder).as_posix() for p in found if not p.name.startswith("."))
+    found = [
+        path
+        for path in folder.rglob("*")
+        if is_audio(path) and path.is_file() and not _was_rejected(path, folder)
+    ]
+    for path in found:
+        refuse_odd_name(path)
+    names = sorted(path.relative_to(folder).as_posix() for path in found)
     if not names:
         raise PathError(
             f"the {what} {folder} has no audio in it: {', '.join(AUDIO_SUFFIXES)} are read."
         )
     return names
+
+
+def _was_rejected(path: Path, folder: Path) -> bool:
+    inside = path.relative_to(folder).parents
+    return any(is_rejected(folder / parent) for parent in inside if parent.name)
 
 
 def listen(folder: Path, name: str, ears: Ears, request: ClipRequest | None) -> Heard:

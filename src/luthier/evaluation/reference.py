@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from luthier.dataset.prompts import MAPPING_NAME, load_mapping
+from luthier.dataset.track_files import find_facts
 from luthier.errors import DatasetError, LuthierError
 from luthier.evaluation.listen import audio_files
 from luthier.files import existing_folder, read_json
@@ -84,7 +85,7 @@ def _of_file(folder: Path, name: str, mapping: dict[str, list[str]]) -> RealTrac
     path = folder / name
     words = path.with_name(f"{path.stem}_prompt.txt")
     prompt = words.read_text(encoding="utf-8", errors="replace").strip() if words.is_file() else ""
-    styles = mapping.get(path.stem) or _facts(path.with_suffix(".json")).get("style_ids")
+    styles = mapping.get(path.stem) or _facts(find_facts(folder, path.stem)).get("style_ids")
     return RealTrack(name, path, prompt or None, tuple(styles or ()))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,14 +12,16 @@ from typing import Any
 
 from luthier.audio.encode import write_audio
 from luthier.audio.keynames import ALL_KEYS
+from luthier.audio.reader import AudioReader
 from luthier.dataset.captions import build_caption
 from luthier.dataset.styles import StylePreset
-from luthier.errors import LuthierError, RequestError
+from luthier.errors import AudioError, LuthierError, RequestError
 from luthier.evaluation.player import Player
-from luthier.files import make_folder, read_json, sha256_of
+from luthier.files import check_name, make_folder, read_json, sha256_of, sibling
+from luthier.music.pipeline import Generated
 from luthier.music.request import MAX_SEED, MusicRequest, request_from
 from luthier.progress import SILENT, Display
-from luthier.provenance import read_record, run_path, write_run
+from luthier.provenance import check_artefact, read_record, run_path, write_run
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,10 @@ def _prompt(
         fixed["steps"] = settings.steps
     given = request_from(values).model_dump(exclude_unset=True)
     request = request_from(fixed | {k: v for k, v in given.items() if v is not None})
-    return SamplePrompt(re.sub(r"[^\w.-]+", "-", name).strip("-."), style_id, request)
+    file = re.sub(r"[^\w.-]+", "-", name).strip("-.")
+    if not file:
+        raise RequestError(f"the name {name!r} has no letter or digit that a file name could have.")
+    return SamplePrompt(file, style_id, request)
 
 
 def _key_of(style_id: str, minor: bool) -> str:
@@ -148,8 +154,10 @@ def generate_samples(
     whole.
 
     Raises:
+        OutputError: a clip's name is taken by another recording; nothing was played.
         LuthierError: the model cannot do what a prompt asks for; what was made before stays.
     """
+    check_samples(folder, prompts)
     make_folder(folder)
     made = 0
     with display.task("samples", len(prompts)) as task:
@@ -158,18 +166,54 @@ def generate_samples(
             config = _config(player, prompt)
             if not _is_there(path, config):
                 result = player.pipeline.generate(prompt.request)
-                write_audio(path, result.audio, result.sample_rate)
-                write_run(
-                    path,
-                    stage="evaluate",
-                    inputs=player.inputs,
-                    config=config | {"sha256": sha256_of(path)},
-                    seeds={"noise": result.seed},
-                )
+                _write(path, player, result, config)
                 made += 1
             task.advance(note=prompt.name)
     files = tuple(f"{prompt.name}.wav" for prompt in prompts)
     return SampleReport(files, made, len(prompts) - made)
+
+
+def check_samples(folder: Path, prompts: Sequence[SamplePrompt]) -> None:
+    """Refuse, before anything is played, a folder in which a clip would replace a recording that
+    luthier did not make.
+
+    Raises:
+        OutputError: such a recording is there, or a clip's name is too long.
+    """
+    check_name(folder)
+    for prompt in prompts:
+        path = folder / f"{prompt.name}.wav"
+        # A clip that is torn has its record, and is made again.
+        torn = path.is_file() and run_path(path).is_file() and _is_torn(path)
+        if not torn:
+            check_artefact(path)
+
+
+def _is_torn(path: Path) -> bool:
+    try:
+        with AudioReader(path):
+            return False
+    except (AudioError, OSError):
+        return not path.is_symlink()
+
+
+def _write(path: Path, player: Player, made: Generated, config: Mapping[str, Any]) -> None:
+    """Write a clip and its record so that, whenever it is stopped, no clip lacks its record."""
+    path.unlink(missing_ok=True)  # `check_samples` knows it for ours
+    temporary = sibling(path)
+    try:
+        write_audio(temporary, made.audio, made.sample_rate)
+        write_run(
+            path,
+            stage="evaluate",
+            inputs=player.inputs,
+            config={**config, "sha256": sha256_of(temporary)},
+            seeds={"noise": made.seed},
+            content=temporary,
+        )
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def made_clips(folder: Path) -> Iterator[str]:

@@ -20,6 +20,7 @@ from luthier.evaluation.samples import (
     SamplePrompt,
     SampleReport,
     SampleSettings,
+    check_samples,
     generate_samples,
     made_clips,
     read_prompts,
@@ -158,6 +159,7 @@ def validate(
         audio_files(checkpoint, "folder, which is no checkpoint,")
     elif settings.generate or not any(made_clips(clips)):
         prompts = prompts_of(settings)
+        check_samples(clips, prompts)
         for track in tracks:
             # The cache keeps it; one that cannot be decoded must not be found after an hour.
             listen_to_real(track.path, opened.ears)

@@ -27,14 +27,16 @@ from luthier.export.quality import Quality, check_quality, measure_quality
 from luthier.export.report import write_card, write_report
 from luthier.export.rest import write_rest
 from luthier.export.weights import ModuleWeights, Renamed, StoredWeights, Weights
-from luthier.files import atomic_folder, read_json, temporary_folder
+from luthier.files import read_json, temporary_folder
 from luthier.music.autoencoder import MiniAutoencoder
 from luthier.music.checkpoints import ModelFolder, open_model
 from luthier.music.graphs import Graph, Lengths, graphs_of
 from luthier.music.model import MusicModel, load_model, verify_model
+from luthier.output_folder import check_output, output_folder
 from luthier.progress import SILENT, Display
 from luthier.provenance import write_run
 
+STAGE = "export"  # in the record of what this module writes
 _TRACED = Lengths()
 _CHECKED = Lengths(batch=3, text=11, lyric=6, codes=5)
 _CODES_CHECKED = replace(_CHECKED, codes=40)  # a share of few codes says little
@@ -109,7 +111,7 @@ def export_model(
 
     Args:
         model_dir: a model folder in any layout that `open_model` reads.
-        output_dir: replaced when it exists.
+        output_dir: replaced when it is an earlier export, with nothing else in it.
         precision: the wanted tier; a component's floor may be higher (`precision.FLOORS`).
         opset: of the ONNX standard, 17 to 21; with int4 at least 21.
         verify: compare each graph with torch at other lengths than it was traced with, and the
@@ -119,6 +121,7 @@ def export_model(
 
     Raises:
         RequestError: an option is not allowed, or options contradict each other.
+        OutputError: what lies in `output_dir` is not an export, or is read (2).
         ModelError: the model cannot be loaded (exit code 1).
         GraphError: a graph cannot be exported (2).
         ParityError: a graph differs too much from torch (3).
@@ -131,12 +134,14 @@ def export_model(
         verify=verify,
         exporter=exporter,
     ).settled()
+    inputs = [model_dir, *options.inputs]
+    check_output(output_dir, STAGE, inputs)
     prompts = calibration_prompts(options.calibration) if options.needs_calibration else ()
     model = open_model(model_dir)
     verify_model(model)
     work = _Work(model, hollow_model(model), options)
     remove_leftovers(output_dir)
-    with atomic_folder(output_dir) as folder, claimed(folder):
+    with output_folder(output_dir, STAGE, inputs) as folder, claimed(folder):
         if prompts:
             work.activations = calibrate(model.folder, load_model(model_dir), prompts, display)
         graphs = _write_graphs(work, folder, display)
@@ -274,7 +279,7 @@ def _write_run(model: ModelFolder, folder: Path, name: str, config: Mapping[str,
         licences = read_json(model.folder / "run.json").get("licences", [])
     write_run(
         folder,
-        stage="export",
+        stage=STAGE,
         inputs=[model.folder],
         config=config,
         licences=licences,

@@ -22,8 +22,9 @@ from luthier.export.lm_nodes import Weights
 from luthier.export.lm_qwen3 import LMShape, build_graph
 from luthier.export.lm_weights import Checkpoint, LMPrecision, WeightFile
 from luthier.export.parity import Parity, check, compare
-from luthier.files import atomic_folder, read_json, write_bytes, write_json
+from luthier.files import read_json, write_bytes, write_json
 from luthier.music.lm_graphs import lm_graphs, lm_signature
+from luthier.output_folder import output_folder
 from luthier.progress import SILENT, Display
 from luthier.provenance import write_run
 from luthier.runtime.contract import CONTRACT_VERSION
@@ -78,10 +79,11 @@ def export_lm(
 
     Raises:
         RequestError: an unknown precision or variant.
+        OutputError: what lies in `output_dir` is not an export, or is read.
         ModelError: the folder is no such model.
         ParityError: a graph differs too much from torch.
     """
-    with atomic_folder(output_dir) as folder:
+    with output_folder(output_dir, "export", [model_dir]) as folder:
         made = write_lm(
             model_dir, folder, precision=precision, variant=variant, verify=verify, display=display
         )

@@ -45,6 +45,11 @@ class ExportOptions:
         """Whether prompts decide how weights or activations are rounded."""
         return self.precision == "int4" or (self.precision == "int8" and self.int8 == "static")
 
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """What is read besides the model."""
+        return (*(self.planners or ()), *([self.calibration] if self.calibration else []))
+
     def settled(self) -> ExportOptions:
         """The options with the opset set; raise `RequestError` for what is not allowed."""
         if self.precision not in PRECISIONS:

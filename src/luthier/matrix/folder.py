@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from luthier.errors import LuthierError, PathError, RequestError
-from luthier.files import make_folder, read_json, sha256_of, write_json
+from luthier.errors import LuthierError, OutputError, RequestError
+from luthier.files import check_name, make_folder, read_json, sha256_of, write_json
 from luthier.matrix.grid import Cell
 
 OPTIONS_NAME = "options.json"
@@ -27,10 +27,12 @@ class MatrixFolder:
 
     Raises:
         RequestError: the folder holds a matrix with other options.
-        PathError: it holds something else, or cannot be written.
+        OutputError: it holds something else.
+        PathError: it cannot be written.
     """
 
     def __init__(self, path: Path, options: Mapping[str, Any]) -> None:
+        check_name(path)
         self.path, self.audio, self._cells = path, path / "audio", path / "cells"
         wanted = json.loads(json.dumps(dict(options)))
         place = path / OPTIONS_NAME
@@ -38,7 +40,7 @@ class MatrixFolder:
             _check_same(path, read_json(place), wanted)
         else:
             if path.is_dir() and any(path.iterdir()):
-                raise PathError(
+                raise OutputError(
                     f"{path} holds other things than a matrix: choose an empty folder with --out."
                 )
             write_json(place, wanted)

@@ -25,13 +25,14 @@ from torch import Tensor, nn
 from transformers import Qwen3Model
 
 from luthier.errors import ModelError
-from luthier.files import atomic_folder, read_json, sha256_of, write_json
+from luthier.files import read_json, sha256_of, write_json
 from luthier.music.autoencoder import MiniAutoencoder
 from luthier.music.checkpoints import CLASSES, ModelFolder, open_model
 from luthier.music.checkpoints import MANIFEST_NAME as MANIFEST_NAME
 from luthier.music.diffusers_layout import component_folder, write_pipeline_files
 from luthier.music.oobleck import Oobleck
 from luthier.music.spec import ModelSpec, save_spec
+from luthier.output_folder import MODEL, output_folder
 
 
 @dataclass
@@ -83,8 +84,11 @@ def verify_model(model: ModelFolder) -> None:
 def save_model(model: MusicModel, folder: Path, *, dtype: torch.dtype = torch.float32) -> None:
     """Save every component, then the manifest, as one atomic folder. `dtype` is that of the stored
     weights.
+
+    Raises:
+        OutputError: `folder` holds something else than a model that was saved.
     """
-    with atomic_folder(folder) as temporary:
+    with output_folder(folder, MODEL) as temporary:
         for name, module in model.modules().items():
             _save_component(module, temporary / component_folder(name), dtype)
         (temporary / "tokenizer").mkdir()

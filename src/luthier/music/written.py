@@ -11,14 +11,27 @@ from luthier.files import sha256_of
 from luthier.music.adapter_place import adapter_files
 from luthier.music.labels import tags_of
 from luthier.music.pipeline import Generated, MusicPipeline
+from luthier.music.request import MusicRequest
 from luthier.music.request_lora import Lora
-from luthier.provenance import input_record, write_run
+from luthier.provenance import check_artefact, input_record, write_run
 from luthier.runtime.manifest import MANIFEST_NAME
 
 
 def piece_path(out: Path, index: int, pieces: int) -> Path:
     """Where piece `index` (from 0) goes: `out` for a single one, else numbered from 1."""
     return out if pieces == 1 else out.with_name(f"{out.stem}-{index + 1}{out.suffix}")
+
+
+def check_pieces(out: Path, request: MusicRequest) -> None:
+    """Refuse, before anything is played, to write over what is read or is not luthier's.
+
+    Raises:
+        OutputError: such a file lies where a piece or its record will, or a name is too long.
+    """
+    recordings = [p for p in (request.source_audio, request.reference_audio) if p]
+    inputs = [*recordings, *(one.path for one in request.lora)]
+    for index in range(request.batch_size):
+        check_artefact(piece_path(out, index, request.batch_size), inputs)
 
 
 def write_generated(

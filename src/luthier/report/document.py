@@ -7,12 +7,18 @@ says so. The style sheet of all pages is `style.css` beside this module.
 from __future__ import annotations
 
 import html
+import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
 from typing import Literal
 
+from luthier.errors import OutputError
+
+_MARK = b'<meta name="generator" content="luthier">'  # in every page's head
 _PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
 # Where pictures and sounds may come from: out of the page itself, or from files beside it.
 _SOURCES = {"inline": "data:", "beside": "'self' file:"}
@@ -56,6 +62,22 @@ class Document:
             "body": self.body,
         }
         return fill(_text("document.html"), values)
+
+
+def check_page(path: Path) -> None:
+    """Refuse to write a page over a file that is none of luthier's pages.
+
+    Raises:
+        OutputError: such a file is there.
+    """
+    if not os.path.lexists(path):
+        return
+    with suppress(OSError), path.open("rb") as stream:
+        if _MARK in stream.read(2048):
+            return
+    raise OutputError(
+        f"{path} is there already and is no page of luthier: choose another name, or move it away."
+    )
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:

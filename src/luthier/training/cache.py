@@ -21,7 +21,7 @@ from luthier.lock import sole_user
 from luthier.music.spec import ModelSpec
 from luthier.progress import SILENT, Display
 from luthier.training.encode import Encoder
-from luthier.training.shards import SHARDS, Shards, Stored, entries_of
+from luthier.training.shards import SHARDS, Shards, Stored, entries_of, remove_unfinished
 from luthier.training.variants import Planned, Sound, bpm_of, prompts_of, variants_of
 
 _INDEXES = "indexes"
@@ -128,8 +128,7 @@ def cache_features(
         indexes = cache_dir / _INDEXES
         index = indexes / f"{split}-{_digest(repr(content))[:16]}.json"
         write_json(index, content)
-        for leftover in indexes.glob(".*.tmp*"):  # of writers that were killed
-            leftover.unlink()
+        remove_unfinished(indexes)
         named = (read_json(path)["shards"] for path in indexes.glob("[!.]*.json"))
         work.shards.tidy({shard for shards in named for shard in shards})
     return index

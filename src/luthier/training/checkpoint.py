@@ -15,26 +15,27 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as serialised
 
-from luthier.errors import LuthierError, TrainingError
-from luthier.files import atomic_folder, read_json, write_json
+from luthier.errors import LuthierError, OutputError, TrainingError
+from luthier.files import is_temporary, read_json, write_json
 from luthier.music.model import verify_files, write_manifest
+from luthier.output_folder import check_output, foreign_files, output_folder
 from luthier.progress import Display
 from luthier.provenance import write_run
 from luthier.training.lora import copy_weights
 from luthier.training.optimizer import RunningMean, optimizer_tensors, put_back
+from luthier.training.run_folder import EVALUATION_NAME, STAGE
 from luthier.training.trained import Parameters, read_trained, save_trained
 
-CHECKPOINTS = "checkpoints"  # the folder of them, in that of a run
 OPTIMIZER_NAME, STATE_NAME = "optimizer.safetensors", "state.json"
 _NAME = re.compile(r"epoch=(\d+)-step=(\d+)_lora")
 _WEIGHT = "weight@"  # before the name of a weight of which the adapter holds the running mean
-EVALUATION_NAME = "evaluation.json"  # what `luthier evaluate` may leave beside a checkpoint
 
 
 @dataclass(frozen=True)
@@ -86,10 +87,15 @@ class Live:
 
 
 def save_checkpoint(folder: Path, state: State, live: Live) -> Path:
-    """Write one checkpoint below `folder`, atomically; return where."""
+    """Write one checkpoint below `folder`, atomically; return where.
+
+    One of that name, which a run that began again earlier meets, is replaced; where something else
+    lies in it, it steps aside under another name.
+    """
     path = folder / state.name
     full = state.config.get("adapter") == "full"
-    with atomic_folder(path) as temporary:
+    _step_aside(path)
+    with output_folder(path, STAGE, extra=[EVALUATION_NAME]) as temporary:
         with live.mean.in_use():
             save_trained(live.transformer, temporary, state.origin.model_name, full=full)
         tensors = optimizer_tensors(live.optimizer, live.parameters)
@@ -103,7 +109,7 @@ def save_checkpoint(folder: Path, state: State, live: Live) -> Path:
         write_manifest(temporary)
         write_run(
             temporary,
-            stage="train",
+            stage=STAGE,
             inputs=state.origin.inputs,
             config=state.config,
             seeds={"train": state.config["seed"]},
@@ -111,6 +117,13 @@ def save_checkpoint(folder: Path, state: State, live: Live) -> Path:
             name=path.name,
         )
     return path
+
+
+def _step_aside(path: Path) -> None:
+    try:
+        check_output(path, STAGE, extra=[EVALUATION_NAME])
+    except OutputError:
+        path.rename(path.with_name(f"{path.name}.kept-{uuid4().hex[:8]}"))
 
 
 def restore(checkpoint: Checkpoint, live: Live) -> None:
@@ -186,13 +199,14 @@ def checkpoint_at(folder: Path, step: int) -> Checkpoint:
 def retire(folder: Path, keep: int, measure: str = "validation_loss") -> None:
     """Delete all but the newest checkpoint and the `keep` best ones.
 
-    What was not measured comes after what was, the newer before the older.
+    What was not measured comes after what was, the newer before the older. A folder in which
+    something else lies than what was saved stays.
     """
     paths = find_checkpoints(folder)
     ranked = sorted(paths, key=lambda path: _rank(path, measure))
     kept = {*paths[-1:], *ranked[:keep]}
     for path in paths:
-        if path not in kept:
+        if path not in kept and not foreign_files(path, [EVALUATION_NAME]):
             # Out of the way first: a process that dies here leaves no half checkpoint.
             hidden = path.with_name(f".{path.name}.tmp")
             path.rename(hidden)
@@ -208,8 +222,11 @@ def best_of(folder: Path, measure: str = "validation_loss") -> Path | None:
 def remove_leftovers(folder: Path) -> None:
     """Delete what killed runs left half-written. Only the one run that holds the folder may."""
     if folder.is_dir():
-        for path in folder.glob(".*.tmp*"):
-            shutil.rmtree(path, ignore_errors=True)
+        for path in folder.iterdir():
+            retired = path.name.startswith(".") and _NAME.fullmatch(path.name[1:-4])
+            unfinished = is_temporary(path.name) and path.name.startswith(".epoch=")
+            if path.is_dir() and ((retired and path.suffix == ".tmp") or unfinished):
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _rank(path: Path, measure: str) -> tuple[float, int]:

@@ -22,7 +22,6 @@ from luthier.provenance import input_record, write_run
 from luthier.training.batches import Constants
 from luthier.training.cache import cache_features, load_features
 from luthier.training.checkpoint import (
-    CHECKPOINTS,
     Checkpoint,
     Origin,
     best_of,
@@ -37,11 +36,10 @@ from luthier.training.labels import refuse_unlicensed
 from luthier.training.monitor import Monitor, RunMonitor
 from luthier.training.optimizer import require_optimizer
 from luthier.training.processes import Processes, join_processes, leave_processes
+from luthier.training.run_folder import CHECKPOINTS, METRICS_NAME, STAGE, check_run_folder
 from luthier.training.samples import Player
 from luthier.training.tasks import task_weights
 from luthier.training.trainer import Material, Outcome, Trainer, computes_in_bf16
-
-METRICS_NAME = "metrics.jsonl"
 
 
 @dataclass(frozen=True)
@@ -89,11 +87,13 @@ def train(
 
     Raises:
         TrainingError: nothing to train on, a damaged checkpoint, another run, the loss is a NaN.
+        OutputError: `output_dir` holds what a run would write over, or is read.
         ModelError, DatasetError, PathError, StorageError: see the message.
     """
     started = time.monotonic()
     existing_folder(dataset_dir, "data set")
     existing_folder(model_dir, "model folder")
+    check_run_folder(output_dir, [model_dir, dataset_dir])
     processes = join_processes(on_cpu=config.device == "cpu")
     display = display if processes.is_first else SILENT
     with sole_user(output_dir) if processes.is_first else nullcontext():
@@ -312,7 +312,7 @@ def _origin(model: ModelFolder, dataset_dir: Path) -> Origin:
 def _write_record(output_dir: Path, origin: Origin, config: TrainConfig) -> None:
     write_run(
         output_dir,
-        stage="train",
+        stage=STAGE,
         inputs=origin.inputs,
         config=config.model_dump(mode="json"),
         seeds={"train": config.seed},

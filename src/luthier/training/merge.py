@@ -18,10 +18,17 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from luthier.errors import AdapterError, ModelError, PathError, StorageError, TrainingError
-from luthier.files import atomic_folder, read_json
+from luthier.errors import (
+    AdapterError,
+    ModelError,
+    OutputError,
+    PathError,
+    StorageError,
+    TrainingError,
+)
 from luthier.music.checkpoints import ModelFolder, open_model
 from luthier.music.model import verify_model, write_manifest
+from luthier.output_folder import check_output, output_folder, stage_of
 from luthier.progress import SILENT, Display
 from luthier.training.merge_adapters import Adapter, Weighted, open_adapter
 from luthier.training.merge_base import (
@@ -37,6 +44,7 @@ from luthier.training.merge_card import write_card, write_record
 from luthier.training.merge_check import Check, compare
 from luthier.training.tensor_file import Slot, write_tensors
 
+STAGE = "merge"  # in the record of what this module writes
 Storage = Literal["base", "exact"]
 _NAMED = 3  # how many tensors that do not fit are named
 _SPARE = 2**24  # bytes of disk for cards, configurations and manifest
@@ -100,6 +108,7 @@ def plan_merge(
     overwrite: bool = False,
 ) -> MergePlan:
     """Check all that can be checked before writing; arguments and errors are those of `merge`."""
+    refuse_output(output_dir, [base_dir, *(a.folder for a in adapters)], overwrite)
     base = open_model(base_dir)
     shards = shards_of(base)
     if not adapters:
@@ -111,7 +120,6 @@ def plan_merge(
     if storage == "exact":
         exact = dict.fromkeys(changed, "F32")
         shards = [with_dtype(s, exact) if s.component == DENOISER else s for s in shards]
-    _refuse_output(output_dir, [base.folder, *(a.folder for a in opened)], overwrite)
     size = sum(shard.size for shard in shards)
     size += sum(path.stat().st_size for path in rest_of(base).values())
     _refuse_disk(output_dir, size)
@@ -135,7 +143,7 @@ def merge(
         base_dir: a model folder in any layout that `open_model` knows; one with a manifest is
             checked against it. The original layout of ACE-Step 1.5 becomes diffusers'.
         adapters: of any spelling (LoRA, rsLoRA, DoRA, LoKr) or full checkpoints, with strengths.
-        output_dir: a new or empty folder.
+        output_dir: a new or empty folder, outside of what is read.
         storage: "base" keeps every tensor's type; "exact" keeps those that change in float32, so
             that nothing of a fine adapter is rounded away.
         verify: load base and result and compare what they compute; needs memory for the denoiser.
@@ -151,7 +159,11 @@ def merge(
         display.say(note)
     verify_model(plan.base)
     try:
-        with atomic_folder(output_dir) as folder, display.task("merge", len(plan.shards)) as task:
+        read = [plan.base.folder, *(adapter.folder for adapter in plan.adapters)]
+        with (
+            output_folder(output_dir, STAGE, read) as folder,
+            display.task("merge", len(plan.shards)) as task,
+        ):
             write_rest(plan.base, folder)
             writer = _Writer(plan)
             for shard in plan.shards:
@@ -248,29 +260,16 @@ def _stranger(adapter: Adapter, base: ModelFolder) -> str:
     )
 
 
-def _refuse_output(output_dir: Path, inputs: Sequence[Path], overwrite: bool) -> None:
-    output = output_dir.resolve()
-    for source in (path.resolve() for path in inputs):
-        if output == source or output in source.parents:
-            raise MergeError(f"{output_dir} holds {source}, which is read: choose another folder.")
-        if source in output.parents:
-            raise MergeError(f"{output_dir} lies in {source}, which is read: choose another place.")
-    if not output.exists():
-        return
-    if not output.is_dir():
-        raise MergeError(f"{output_dir} is a file, but a folder is needed there.")
-    if any(output.iterdir()) and not (overwrite and _is_merged(output)):
-        raise MergeError(
-            f"{output_dir} exists and is not empty: choose another folder"
-            + (" or --overwrite it." if _is_merged(output) else ".")
-        )
-
-
-def _is_merged(folder: Path) -> bool:
+def refuse_output(output_dir: Path, inputs: Sequence[Path], overwrite: bool) -> None:
+    """Raise `MergeError` where the result may not go to `output_dir`; before any work."""
     try:
-        return bool(read_json(folder / "run.json")["stage"] == "merge")
-    except (PathError, KeyError, TypeError):
-        return False
+        check_output(output_dir, STAGE, inputs)
+        if not overwrite and stage_of(output_dir) == STAGE:
+            raise OutputError(
+                f"{output_dir} exists and is not empty: choose another folder or --overwrite it."
+            )
+    except PathError as error:
+        raise MergeError(str(error)) from error
 
 
 def _refuse_disk(output_dir: Path, size: int) -> None:

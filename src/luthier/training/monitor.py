@@ -15,10 +15,10 @@ from luthier.files import atomic_file, make_folder
 from luthier.progress import SILENT, Display
 from luthier.report.figures import spectrogram_png
 from luthier.training.config import TrainConfig
+from luthier.training.run_folder import EVENTS, REPORT_NAME, SAMPLES
 from luthier.training.run_report import RunView, write_run_report
 from luthier.training.samples import Player, Sample
 
-SAMPLES, EVENTS, REPORT_NAME = "samples", "tensorboard", "report.html"
 BASE = "base"
 _REDRAWN_S = 20.0  # between two drawings of the report; a page that is open reloads as often
 _SCALARS = ("loss", "validation_loss", "learning_rate", "gradient_norm", "samples_per_s")

@@ -13,7 +13,6 @@ from luthier.dataset.build import load_manifest, load_rows
 from luthier.errors import TrainingError
 from luthier.music.checkpoints import CLASSES, ModelFolder, open_model
 from luthier.progress import SILENT, Display
-from luthier.training.checkpoint import CHECKPOINTS
 from luthier.training.config import TrainConfig
 from luthier.training.estimate import (
     PresetFit,
@@ -27,6 +26,7 @@ from luthier.training.labels import TrackReport, inspect_tracks, refuse_unlicens
 from luthier.training.loop import device_of, starting_point
 from luthier.training.memory import memory_of
 from luthier.training.optimizer import require_optimizer
+from luthier.training.run_folder import CHECKPOINTS
 from luthier.training.tasks import task_weights
 from luthier.training.trained import prepare
 from luthier.training.trainer import computes_in_bf16

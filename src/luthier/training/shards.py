@@ -23,13 +23,13 @@ from safetensors.torch import save as serialised
 from torch import Tensor
 
 from luthier.errors import ModelError, TrainingError
-from luthier.files import make_folder, sha256_of, write_bytes
+from luthier.files import is_temporary, make_folder, sha256_of, write_bytes
 from luthier.progress import SILENT, Display
 from luthier.training.tensor_file import Record, read_header
 
 SHARDS = "shards"  # where they lie in a cache's folder
 _SUFFIX = ".safetensors"
-_OURS = re.compile(r"[0-9a-f]{64}\.safetensors")  # a digest: of a shard, or an entry's key
+_HASH = re.compile(r"[0-9a-f]{64}")  # of a key as of a shard
 _SHARD_BYTES = 64 * 2**20  # packing holds one shard in memory twice
 _SHARD_ENTRIES = 512
 _ORPHAN_S = 7 * 86400  # long enough for an interrupted run to be taken up again
@@ -91,7 +91,7 @@ class Shards:
         self._packed: dict[str, Stored] = {}
         self._checked: set[Path] = set()
         self._waiting: dict[str, int] = {}  # what the next shard will hold, with sizes in bytes
-        for path in sorted(_ours(self.folder)):
+        for path in _named_by_hash(self.folder):
             self._add(path)
 
     def ensure(self, key: str, make: Callable[[], Mapping[str, Tensor]]) -> None:
@@ -152,13 +152,12 @@ class Shards:
         Files of others stay.
         """
         for folder in (self.folder, self.pending):
-            for path in folder.glob(".*.tmp*"):
-                path.unlink()
+            remove_unfinished(folder)
         old = time.time() - _ORPHAN_S
-        for path in _ours(self.pending):
+        for path in _named_by_hash(self.pending):
             if path.stem in self._packed or path.stat().st_mtime < old:
                 path.unlink()
-        for path in _ours(self.folder):
+        for path in _named_by_hash(self.folder):
             if path.name not in named and path.stat().st_mtime < old:
                 path.unlink()
 
@@ -178,8 +177,17 @@ class Shards:
         self.display.say(f"{shard} is damaged: {what} encoded again where needed.")
 
 
-def _ours(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if _OURS.fullmatch(path.name)]
+def remove_unfinished(folder: Path) -> None:
+    """Delete what writers that were killed left in a folder of the cache, and nothing else."""
+    for path in folder.iterdir():
+        if is_temporary(path.name) and path.is_file():
+            path.unlink()
+
+
+def _named_by_hash(folder: Path) -> list[Path]:
+    """The files whose names this module gives, sorted; another's are never looked at."""
+    found = folder.glob(f"*{_SUFFIX}")
+    return sorted(p for p in found if _HASH.fullmatch(p.stem) and p.is_file())
 
 
 def _opens(path: Path) -> bool:

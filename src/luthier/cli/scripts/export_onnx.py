@@ -12,7 +12,7 @@ from pathlib import Path
 from luthier.cli import export
 from luthier.cli.hub_flags import MODEL_HELP
 from luthier.cli.scripts.common import add_common_flags, run_script, script_parser
-from luthier.errors import ExportError, LuthierError, ModelError, PathError
+from luthier.errors import ExportError, LuthierError, ModelError, OutputError, PathError
 
 LOAD_EXIT, EXPORT_EXIT = 1, 2
 DEFAULT_OPSET = 17
@@ -71,7 +71,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _exit_code(error: LuthierError) -> int:
-    if isinstance(error, ExportError):
+    if isinstance(error, ExportError | OutputError):
         return error.exit_code
     return LOAD_EXIT if isinstance(error, ModelError | PathError) else EXPORT_EXIT
 

@@ -11,8 +11,9 @@ from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
 from luthier.errors import LuthierError, RequestError
-from luthier.files import atomic_folder, make_folder
+from luthier.files import make_folder
 from luthier.music.adapter_place import CONFIG_NAME, OTHER_SPELLINGS, WEIGHTS_NAME
+from luthier.output_folder import output_folder
 from luthier.server.envelope import enveloped
 from luthier.server.job_desk import JobDesk
 from luthier.server.job_log import loss_history, tail
@@ -228,7 +229,7 @@ def _exported(desk: JobDesk, wanted: ExportAsked) -> dict[str, Any]:
         raise RequestError("lora_output_dir: there is no checkpoint in that folder yet.")
     newest = max(found, key=lambda p: int(_CHECKPOINT.fullmatch(p.name)[1]))  # type: ignore[index]
     others = [name for name in OTHER_SPELLINGS if (newest / name).exists()]
-    with atomic_folder(place) as folder:
+    with output_folder(place, None) as folder:
         for name in (CONFIG_NAME, WEIGHTS_NAME, *others):
             # Within a run, too, a link may lead out of the roots.
             found_at = desk.roots.path(str(newest / name), "lora_output_dir", of="file")
