@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -102,8 +101,7 @@ class HubModel:
         return folder
 
     def _write(self, whole: Path, files: Mapping[str, Path]) -> None:
-        if whole.exists():  # links into a cache that was cleared since
-            shutil.rmtree(whole)
+        # What is there are links into a cache that was cleared since: they are replaced.
         with atomic_folder(whole) as temporary:
             for place, path in files.items():
                 link = temporary / place

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from luthier.errors import LuthierError, OutputError, PathError
+from luthier.errors import LuthierError, OutputError
 from luthier.files import atomic_folder, check_name, read_json, sha256_of, write_json
 
 RECORD_NAME = "run.json"
@@ -82,7 +82,7 @@ def check_output(
     if not path.exists():
         return
     if not path.is_dir():
-        raise PathError(f"{path} is a file, but a folder is needed there.")
+        raise OutputError(f"{path} is a file, but a folder is needed there.")
     _check_place(path)
     if is_empty(path):
         return
@@ -223,7 +223,7 @@ def check_shared(
     """
     check_name(path)
     if path.exists() and not path.is_dir():
-        raise PathError(f"{path} is a file, but a folder is needed there.")
+        raise OutputError(f"{path} is a file, but a folder is needed there.")
     target = _real(path)
     for given in inputs:
         if _real(given) in (target, *target.parents):
@@ -253,7 +253,7 @@ def check_output_file(path: Path, inputs: Iterable[Path]) -> None:
     """
     check_name(path)
     if path.is_dir():
-        raise PathError(f"{path} is a folder, but a file is to be written there.")
+        raise OutputError(f"{path} is a folder, but a file is to be written there.")
     if not path.exists():
         return
     for given in inputs:

@@ -60,7 +60,7 @@ def test_convert_plans_and_writes(
         (["convert", "lofi", "lofi", "--to", "peft"], "which is read"),
         (["convert", "lofi", ".", "--to", "peft"], "which is read"),
         (["convert", "lofi", "x.bin", "--to", "kohya"], "ends with .safetensors"),
-        (["convert", "lofi", "photos", "--to", "acestep"], "no adapter that luthier converted"),
+        (["convert", "lofi", "photos", "--to", "acestep"], "holds other files (one.jpg)"),
         (["convert", "none", "x", "--to", "peft"], "does not exist"),
         (["convert", "photos", "x", "--to", "peft"], "is not an adapter"),
         (["show", "x" * 300], "File name too long"),

@@ -15,7 +15,7 @@ from diffusers import AceStepPipeline
 from peft import PeftModel
 
 import tiny_ace
-from luthier.errors import AdapterError, RequestError
+from luthier.errors import AdapterError, OutputError, RequestError
 from luthier.files import read_json
 from luthier.music.adapter_convert import convert, difference, plan_conversion
 from luthier.music.adapter_file import read_adapter
@@ -186,8 +186,8 @@ def test_what_is_not_ours_is_never_replaced(tmp_path: Path, made: Trained) -> No
     shutil.copy(folder / "comfyui.safetensors", other)
     before = other.read_bytes()
     for spelling, out, told in (
-        ("peft", photos, "no adapter that luthier converted"),
-        ("comfyui", other, "no adapter that luthier converted"),
+        ("peft", photos, r"not empty.*holds other files \(one.jpg\)"),
+        ("comfyui", other, "is not what luthier wrote"),
         ("peft", folder, "which is read"),
         ("acestep", folder.parent, "which is read"),
         ("acestep", folder / "new", "lies in .*which is read"),
@@ -197,7 +197,7 @@ def test_what_is_not_ours_is_never_replaced(tmp_path: Path, made: Trained) -> No
         ("comfyui", tmp_path / "x.bin", "ends with .safetensors"),
         ("gguf", tmp_path / "x", "there is no spelling 'gguf'"),
     ):
-        with pytest.raises(RequestError, match=told) as refused:
+        with pytest.raises((RequestError, OutputError), match=told) as refused:
             convert(folder, spelling, out)
         assert refused.value.exit_code == 2
     assert (photos / "one.jpg").read_text() == "x"
@@ -208,8 +208,11 @@ def test_what_is_not_ours_is_never_replaced(tmp_path: Path, made: Trained) -> No
         convert(folder, "comfyui", file)
     (mine / "notes.txt").write_text("mine")
     file.write_bytes(before + b" ")
-    for spelling, out in (("peft", mine), ("comfyui", file)):
-        with pytest.raises(RequestError, match="no adapter that luthier converted"):
+    for spelling, out, told in (
+        ("peft", mine, "notes.txt lies in it: luthier did not write that"),
+        ("comfyui", file, "is not what luthier wrote"),
+    ):
+        with pytest.raises(OutputError, match=told):
             plan_conversion(folder, spelling, out)
 
 

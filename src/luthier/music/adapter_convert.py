@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from luthier.errors import AdapterError, LuthierError, RequestError
-from luthier.files import atomic_file, atomic_folder, read_json, sha256_of
+from luthier.files import atomic_file, read_json
 from luthier.music.adapter_file import StoredAdapter, read_adapter
 from luthier.music.adapter_layer import LayerWeights
-from luthier.music.adapter_place import CONFIG_NAME, SUFFIX, WEIGHTS_NAME, home_of
+from luthier.music.adapter_place import SUFFIX, home_of
 from luthier.music.adapter_writer import FOLDERS, SPELLINGS, check_writable, write_spelling
-from luthier.provenance import input_record, run_path, write_run
+from luthier.output_folder import check_output, output_folder, refuse_overlap
+from luthier.provenance import check_artefact, input_record, run_path, write_run
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 STAGE = "adapter"
 _ALLOWED = 1e-6  # of a layer's own output
-_OURS = {WEIGHTS_NAME, CONFIG_NAME, "run.json"}
 
 
 @dataclass(frozen=True)
@@ -76,13 +76,14 @@ def plan_conversion(place: Path, spelling: str, output: Path) -> Conversion:
 
     Raises:
         AdapterError: it cannot be read, or the spelling cannot hold it.
-        RequestError: the output is something else's, or of another kind.
+        RequestError, OutputError: the output is not ours, is read, or is of another kind.
     """
     if spelling not in SPELLINGS:
         raise RequestError(f"there is no spelling {spelling!r}: there are {', '.join(SPELLINGS)}.")
+    _check_output([place], spelling, output)
     stored = read_adapter(place)
     check_writable(stored.layers, spelling, stored.name)
-    _refuse_output(stored, spelling, output)
+    _check_output([stored.files.place, *stored.files.all], spelling, output)
     return Conversion(stored, spelling, output)
 
 
@@ -95,7 +96,7 @@ def convert(place: Path, spelling: str, output: Path) -> Conversion:
     """
     plan = plan_conversion(place, spelling, output)
     if spelling in FOLDERS:
-        with atomic_folder(output) as temporary:
+        with output_folder(output, STAGE, plan.source.files.all) as temporary:
             done = _written(plan, temporary)
             _record(done, temporary)
     else:
@@ -150,12 +151,11 @@ def _record(done: Conversion, artefact: Path) -> None:
     home = home_of(done.source.files.place)
     record = run_path(done.source.files.place)
     found = record if record.is_file() else home / "run.json"
-    weights = artefact / WEIGHTS_NAME if artefact.is_dir() else artefact
     write_run(
         artefact,
         stage=STAGE,
         inputs=[input_record(path) for path in done.source.files.all],
-        config=done.as_dict() | {"written_sha256": sha256_of(weights)},
+        config=done.as_dict(),
         licences=_licences(found),
         name=done.output.name,
     )
@@ -168,44 +168,11 @@ def _licences(record: Path) -> list[str]:
         return []
 
 
-def _refuse_output(stored: StoredAdapter, spelling: str, output: Path) -> None:
-    target = output.resolve()
-    for path in (stored.files.place, *stored.files.all):
-        source = path.resolve()
-        if source == target or source.is_relative_to(target):
-            raise RequestError(f"{output} holds {path}, which is read: choose another place.")
-    if target.is_relative_to(stored.files.place.resolve()):
-        raise RequestError(
-            f"{output} lies in {stored.files.place}, which is read: choose another place."
-        )
+def _check_output(inputs: list[Path], spelling: str, output: Path) -> None:
     if spelling in FOLDERS:
-        if output.exists() and not output.is_dir():
-            raise RequestError(f"{output} is a file, but {spelling} is a folder: name another one.")
-        if output.is_dir() and any(output.iterdir()) and not _is_ours(output):
-            raise RequestError(
-                f"{output} exists, is not empty, and is no adapter that luthier converted: choose "
-                "another folder."
-            )
+        check_output(output, STAGE, inputs)
         return
     if output.suffix != SUFFIX:
         raise RequestError(f"{output}: {spelling} is one file, whose name ends with {SUFFIX}.")
-    if output.is_dir():
-        raise RequestError(
-            f"{output} is a folder, but {spelling} is one file: choose another name."
-        )
-    if output.exists() and not _is_ours(output):
-        raise RequestError(
-            f"{output} exists, and is no adapter that luthier converted: choose another name."
-        )
-
-
-def _is_ours(output: Path) -> bool:
-    """Whether a place holds what a conversion left there, unchanged, and nothing else."""
-    weights = output / WEIGHTS_NAME if output.is_dir() else output
-    names = {path.name for path in output.iterdir()} if output.is_dir() else set()
-    try:
-        record = read_json(run_path(output))
-        same = record["config"]["written_sha256"] == sha256_of(weights)
-        return bool(record["stage"] == STAGE and same and names <= _OURS)
-    except (LuthierError, KeyError, TypeError):
-        return False
+    refuse_overlap(output, inputs)
+    check_artefact(output, inputs)
