@@ -17,10 +17,17 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from luthier.demo_folder import MEASURES_NAME, REPORT_NAME, STAGE, check_demo_folder
+from luthier.demo_folder import BEGUN_NAME, MEASURES_NAME, REPORT_NAME, STAGE, check_demo_folder
 from luthier.errors import PathError, TrainingError
-from luthier.files import existing_folder, free_place, make_folder, read_json, write_json
-from luthier.output_folder import output_folder
+from luthier.files import (
+    existing_folder,
+    free_place,
+    make_folder,
+    read_json,
+    write_json,
+    write_text,
+)
+from luthier.output_folder import RECORD_NAME, output_folder
 from luthier.progress import SILENT, Display
 from luthier.provenance import write_run
 from luthier.report.page import Stage
@@ -119,8 +126,8 @@ def run_demo(settings: DemoSettings, display: Display = SILENT) -> DemoResult:
     make_folder(demo.out)
     config = {k: str(v) for k, v in vars(settings).items()}
     # At once, so that a demo that is stopped knows the folder for its own.
-    write_run(demo.out, stage=STAGE, config=config)
-    for name in (REPORT_NAME, MEASURES_NAME):
+    write_text(demo.out / BEGUN_NAME, "")
+    for name in (REPORT_NAME, MEASURES_NAME, RECORD_NAME):
         (demo.out / name).unlink(missing_ok=True)  # an earlier demo's tell of nothing that follows
     base = torch_model(BUILT_IN)
     with demo.stage("curate"):
@@ -147,6 +154,7 @@ def run_demo(settings: DemoSettings, display: Display = SILENT) -> DemoResult:
         config=config,
         seeds={"demo": settings.seed},
     )
+    (demo.out / BEGUN_NAME).unlink()
     return DemoResult(report, measures)
 
 

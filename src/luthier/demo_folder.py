@@ -13,6 +13,7 @@ from luthier.training.run_folder import foreign_in_run
 
 STAGE = "demo"  # in the records of the folder and of what no other stage makes in it
 REPORT_NAME, MEASURES_NAME = "report.html", "measures.json"
+BEGUN_NAME = ".demo-begun"  # there from the first moment to the last: a demo's folder, unfinished
 # sub-folder -> the stage that makes it anew
 _REPLACED = {
     "recordings": STAGE,
@@ -40,7 +41,8 @@ def check_demo_folder(out: Path, source: Path) -> None:
     """
     check_name(out)
     refuse_overlap(out, [source])
-    if out.is_dir() and not is_empty(out) and stage_of(out) != STAGE:
+    begun = (out / BEGUN_NAME).is_file()
+    if out.is_dir() and not is_empty(out) and not begun and stage_of(out) != STAGE:
         check_output(out, STAGE)
     for name, stage in _REPLACED.items():
         check_output(out / name, stage)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from onnx import TensorProto
 
-from luthier.errors import ExportError, ModelError, RequestError
+from luthier.errors import ExportError, ModelError, OutputError, RequestError
 from luthier.export.export import export_model
 from luthier.export.graph_file import GraphError, skeleton
 from luthier.export.graph_writer import write_graph
@@ -257,5 +257,8 @@ def test_bad_requests_are_sentences(tmp_path: Path) -> None:
         export_model(tmp_path, tmp_path / "out", precision="int2")  # type: ignore[arg-type]
     with pytest.raises(RequestError, match="opset is 11: choose 17 to 21"):
         export_model(tmp_path, tmp_path / "out", opset=11)
+    (tmp_path / "model").mkdir()
     with pytest.raises(ModelError):
+        export_model(tmp_path / "model", tmp_path / "out")
+    with pytest.raises(OutputError, match="lies in"):
         export_model(tmp_path, tmp_path / "out")

@@ -145,7 +145,7 @@ def test_other_options_need_another_folder(
 
 def test_a_foreign_folder_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "index.html").write_text("mine")
-    assert matrix(tmp_path) == 1
+    assert matrix(tmp_path) == 2
     assert "holds other things than a matrix" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
 

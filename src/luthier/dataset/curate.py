@@ -285,7 +285,10 @@ def _jobs(
                 settings,
                 previous=row,
                 spare=output_dir / f"{spare}{suffix}",
-                ours=_ours(ledger, f"{name}{suffix}", f"{spare}{suffix}"),
+                # What is not there now can only come of this run, and of a worker that died.
+                ours=_ours(ledger, f"{name}{suffix}", f"{spare}{suffix}")
+                if os.path.lexists(output)
+                else None,
                 remark=remark if is_reserved(stem) else None,
             )
         )
