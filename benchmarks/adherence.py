@@ -1,17 +1,21 @@
 """Does the model keep the tempo and the key it is asked for?
 
-    python benchmarks/adherence.py [--model DIR] [--ceiling examples/tracks]
+    python benchmarks/adherence.py [--model DIR] [--ceiling examples/tracks] [--peer LIBRARY=PYTHON]
 
 Two designs, 24 clips each. In `tempo` the tempi are spread evenly over 60 to 140 and the key
 rotates; in `key` each of the 24 keys is asked for once and the tempo rotates. Both are always in
 the request, as users give them, so that every clip counts for its own design only. `--ceiling` runs
 the same estimators on real rendered music with exact labels (a `labels.json` beside the audio):
-more than that no model can be seen to reach. Chance for a key is 1 in 24.
+more than that no model can be seen to reach. `--peer` lets another ear than luthier's judge the
+same clips: librosa or essentia, in a Python that has it. Chance for a key is 1 in 24.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +26,8 @@ from numpy.typing import NDArray
 from luthier.audio.decode import read_audio
 from luthier.audio.encode import write_audio
 from luthier.audio.key import estimate_key
-from luthier.audio.keynames import ALL_KEYS
-from luthier.audio.tempo import estimate_tempo
+from luthier.audio.keynames import ALL_KEYS, Key
+from luthier.audio.tempo import Tempo, estimate_tempo
 from luthier.evaluation.adherence import (
     KeyCheck,
     TempoCheck,
@@ -87,14 +91,31 @@ def run_design(
         for index, values in enumerate(requests(design, args.duration, args.seed)):
             made = pipeline.generate(request_from(values))
             name = f"{design}-{index:02d}.wav"
-            if args.keep:
-                write_audio(args.keep / name, made.audio, made.sample_rate)
+            write_audio(args.keep / name, made.audio, made.sample_rate)
             tempo, key = checks(name, made.audio, made.sample_rate, values["bpm"], values["key"])
             tempi.append(tempo)
             keys.append(key)
             rows.append(values | {"file": name})
             task.advance(note=f"{values['bpm']} bpm, {values['key']}")
     return {"requests": rows, "tempo": summary(tempi), "key": summary(keys)}
+
+
+def by_peer(library: str, python: str, folder: Path, designs: dict[str, Any]) -> dict[str, Any]:
+    """The same clips heard by another library."""
+    output = folder / f"peer-{library}.jsonl"
+    script = Path(__file__).with_name("hearing_peer.py")
+    subprocess.run([python, script, library, folder, output], check=True)
+    heard = {row["file"]: row for row in map(json.loads, output.read_text().splitlines())}
+    found: dict[str, Any] = {"versions": next(iter(heard.values()))["versions"]}
+    for design, result in designs.items():
+        tempi, keys = [], []
+        for asked in result["requests"]:
+            row = heard[asked["file"]]
+            tempo = Tempo(row["bpm"], 1.0, tuple(row["beats_s"]))
+            tempi.append(check_tempo(asked["file"], asked["bpm"], tempo))
+            keys.append(check_key(asked["file"], asked["key"], Key(row["tonic"], row["mode"])))
+        found[design] = {"tempo": summary(tempi), "key": summary(keys)}
+    return found
 
 
 def ceiling(folder: Path, display: Display) -> dict[str, Any]:
@@ -133,8 +154,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1000, help="of the first clip")
     parser.add_argument("--ceiling", type=Path, help="folder of labelled real music")
     parser.add_argument("--keep", type=Path, help="write the clips to this folder")
+    parser.add_argument(
+        "--peer", action="append", default=[], metavar="LIBRARY=PYTHON", help="another ear"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS, help="where to write")
     args = parser.parse_args()
+    temporary = tempfile.TemporaryDirectory()
+    args.keep = args.keep or Path(temporary.name)
     display = Display()
     pipeline = MusicPipeline(args.model)
     value: dict[str, Any] = {
@@ -148,6 +174,12 @@ def main() -> None:
     if args.ceiling:
         value["ceiling"] = ceiling(args.ceiling, display)
         print("ceiling:", *(f"{n} {told(value['ceiling'], n)}" for n in ("tempo", "key")))
+    for library, _, python in (text.partition("=") for text in args.peer):
+        value.setdefault("peers", {})[library] = by_peer(
+            library, python, args.keep, value["designs"]
+        )
+        for design in value["designs"]:
+            print(library, design, told(value["peers"][library][design], design))
     print(write_result(args.results, "adherence", value))
 
 

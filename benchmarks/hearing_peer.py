@@ -80,8 +80,10 @@ def main() -> None:
     hear = {"librosa": by_librosa, "essentia": by_essentia}[library]
     lines = output.read_text().splitlines() if output.is_file() else []
     done = {json.loads(line)["file"] for line in lines}
-    files = [path for path in sorted(folder.glob("*.flac")) if path.name not in done]
-    hear(files[0])  # compiles
+    audio = sorted(p for p in folder.iterdir() if p.suffix in (".flac", ".wav"))
+    files = [path for path in audio if path.name not in done]
+    if files:
+        hear(files[0])  # compiles
     versions = {name: version(name) for name in (library, "numpy")}
     for path in files:
         row = hear(path) | {"versions": versions}

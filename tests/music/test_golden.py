@@ -117,7 +117,7 @@ def test_the_condition_encoder_of_xl_has_its_learned_token(tmp_path: Path) -> No
     assert np.abs(states - expected("xl/encoder_hidden_states")).max() < STATES
 
 
-# The whole set: where ours differs on purpose, and by what. docs/parity.md says why.
+# The whole set: where ours differs on purpose, and by what. docs/generate.md says why.
 _LOOSE = {
     "cover_half": "the original attends to the pad tokens of the shorter instruction",
     "t2m_4steps": "its turbo always takes 8 steps",
