@@ -82,7 +82,7 @@ def test_the_demo_stops_in_every_stage(
     out = tmp_path / "demo"
     words = ["demo", "--quick", "--input", str(recordings), "--out", str(out)]
     nth = 3 if stage == "train" else 1
-    delay_s = 0.0 if stage in ("merge", "data set") else 0.2
+    delay_s = 0.0 if stage in ("merge", "data set", "evaluate") else 0.2  # they are short
     stop = stopped(tmp_path / "tmp", DEMO[stage], name, words, nth=nth, delay_s=delay_s)
     assert f"in the stage {stage}" in stop.sentence
     assert stop.way_on == ["luthier", *words]
