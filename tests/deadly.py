@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path, PosixPath
 
 
@@ -23,4 +24,15 @@ class DeadlyOncePath(PosixPath):
         if not mark.exists():
             mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)
+        return super().is_file()
+
+
+class StuckOncePath(PosixPath):
+    """Holds the first one who asks up for ten minutes, and leaves a mark beside itself."""
+
+    def is_file(self) -> bool:
+        mark = Path(f"{self}.stuck")
+        if not mark.exists():
+            mark.touch()
+            time.sleep(600)
         return super().is_file()

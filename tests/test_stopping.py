@@ -231,6 +231,7 @@ def test_every_command_says_how_to_go_on(verb: str, tmp_path: Path) -> None:
         "merge": ["--base-model", "mini", "--adapter", "x", "--output-dir", "y"],
         "export": ["x"],
         "trace": ["x"],
+        "adapter": ["show", "x"],
     }.get(verb, [])
     args = parser.parse_args(needed)
     args.words = ["luthier", verb, *needed]

@@ -101,14 +101,18 @@ def _remove(temporary: Path) -> None:
 
 def make_folder(path: Path) -> Path:
     """Create `path` and its parents; raise `PathError` in a sentence where that is impossible."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        file = next((p for p in (path, *path.parents) if p.is_file()), path)
-        raise PathError(f"{file} is a file, but a folder is needed there.") from None
-    except OSError as error:
-        raise _explain(error, path) from error
-    return path
+    while True:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            # What is there is no folder; or it was one, which somebody else removed since.
+            file = next((p for p in (path, *path.parents) if os.path.lexists(p)), path)
+            if file.is_dir():
+                continue
+            raise PathError(f"{file} is a file, but a folder is needed there.") from None
+        except OSError as error:
+            raise _explain(error, path) from error
+        return path
 
 
 @contextmanager

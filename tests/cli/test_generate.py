@@ -83,9 +83,13 @@ def test_an_unknown_suffix_is_refused_before_work(
     assert "audio is written as .wav" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("place", ["folder", "below-a-file/x.wav"])
+@pytest.mark.parametrize(("place", "code"), [("folder", 2), ("below-a-file/x.wav", 1)])
 def test_a_place_that_cannot_be_written_is_found_before_playing(
-    tmp_path: Path, place: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    place: str,
+    code: int,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from luthier.music.pipeline import MusicPipeline
 
@@ -93,7 +97,7 @@ def test_a_place_that_cannot_be_written_is_found_before_playing(
     (tmp_path / "below-a-file").write_text("")
     (tmp_path / "folder.wav").mkdir()
     out = tmp_path / ("folder.wav" if place == "folder" else place)
-    assert generate(*ASKED, out=out) == 1
+    assert generate(*ASKED, out=out) == code
     assert "folder" in capsys.readouterr().err
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from ctrl_c import heed_ctrl_c
-from deadly import DeadlyOncePath, DeadlyPath
+from deadly import DeadlyOncePath, DeadlyPath, StuckOncePath
 from luthier.audio.decode import read_audio
 from luthier.audio.encode import write_audio
 from luthier.dataset.curate import CurateSettings, curate, plan
@@ -162,6 +162,20 @@ def test_a_file_that_kills_its_worker_has_failed_and_no_other(tmp_path):
     assert rows["01.wav"].reason.startswith("worker_killed: ")
     assert "died 2 times" in rows["01.wav"].reason
     assert [row.status for row in rows.values()].count("success") == 4
+
+
+def test_one_that_is_stuck_is_not_waited_for_when_another_was_killed(tmp_path):
+    """As after a kill within the lock under which workers hand over their results."""
+    jobs = plan(recordings(tmp_path / "in", 3), tmp_path / "out", SETTINGS)
+    kinds = {0: StuckOncePath, 1: DeadlyOncePath}
+    jobs = [
+        type(job)(kinds.get(i, Path)(job.source), job.output, job.settings)
+        for i, job in enumerate(jobs)
+    ]
+    rows, started = {}, time.monotonic()
+    run_local(jobs, 2, lambda job, result: rows.__setitem__(job.source.name, result))
+    assert time.monotonic() - started < 300
+    assert [row.status for row in rows.values()] == ["success"] * 3
 
 
 def test_ctrl_c_while_a_result_is_recorded_does_not_lose_it(tmp_path):

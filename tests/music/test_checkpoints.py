@@ -159,6 +159,16 @@ def test_only_is_turbo_decides_what_is_turbo(tmp_path: Path) -> None:
     assert (spec.is_turbo, spec.default_steps, "lego" in spec.tasks) == (True, 8, False)
 
 
+def test_only_the_word_base_makes_a_base_model(tmp_path: Path) -> None:
+    written = write_original(tmp_path / "hub", parts(turbo=False))
+    config = read_json(written / "config.json")
+    write_json(written / "config.json", config | {"model_version": "sft"})
+    for name, six in (("acestep-v15-base", True), ("xl_base", True), ("my-sft-baseline", False)):
+        folder = written.rename(written.with_name(name))
+        assert ("lego" in open_model(folder).spec.tasks) is six
+        written = folder
+
+
 def test_a_stray_file_beside_the_shards_is_not_read(tmp_path: Path) -> None:
     made = parts(turbo=True)
     folder = write_original(tmp_path / "hub", made)

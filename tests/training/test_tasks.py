@@ -63,7 +63,7 @@ def test_conditions_are_those_of_playing(task: str, dataset_dir: Path, tmp_path:
         samples = torch.from_numpy(Encoder(open_model(tiny_torch()), torch.device("cpu"))._mixed(
             Sound((Path(row["filename"]),))
         ))  # fmt: skip
-        source = Source(samples[:, : frames * SPEC.hop_length].numpy(), asked.windows)
+        source = Source(samples[:, : frames * SPEC.hop_length].numpy(), 2.0, asked.windows)
     expected = prepare(pipeline.encoder, asked, source).first
     np.testing.assert_allclose(
         batch.encoder_states.numpy(), expected.encoder_hidden_states, rtol=1e-3, atol=1e-4

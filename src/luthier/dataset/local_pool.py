@@ -102,6 +102,7 @@ def _through_pool(waiting: deque[CurateJob], workers: int, record: Record) -> li
     """Take jobs from `waiting` till it is empty or a process died; return what was in work then."""
     count = max(1, min(workers, len(waiting), os.cpu_count() or 1))
     lost: list[CurateJob] = []
+    is_broken = False
     running: dict[Future[CurateResult], CurateJob] = {}
     kill = partial(_kill_all_but, multiprocessing.active_children())
     with _one_thread_each(), last_act(kill):
@@ -117,13 +118,17 @@ def _through_pool(waiting: deque[CurateJob], workers: int, record: Record) -> li
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 lost += _settle(done, running, record)
         except BrokenProcessPool:  # from submit(): what was in work is settled below
-            pass
+            is_broken = True
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
             wait(running, timeout=_PATIENCE_S)
             kill()
             raise
         finally:
+            if is_broken or lost:
+                # The pool ends the others by SIGTERM, to which they are deaf; and one that waits
+                # for a lock which the dead process held would never end.
+                kill()
             pool.shutdown(wait=True, cancel_futures=True)
             lost += _settle(list(running), running, record)
     return lost

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import math
 import pickle
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -200,7 +201,7 @@ def _derived_spec(model: ModelFolder) -> ModelSpec:
     hop = math.prod(vae["downsampling_ratios"])
     version = f"{transformer.get('model_version') or ''} {model.folder.resolve().name}".lower()
     turbo = bool(transformer.get("is_turbo"))  # a version's name decides nothing
-    is_base = not turbo and "base" in version
+    is_base = not turbo and re.search(r"(?<![a-z])base(?![a-z])", version) is not None
     pool = model.config("audio_tokenizer") if model.has("audio_tokenizer") else {}
     timbre = math.ceil(_TIMBRE_S * vae["sampling_rate"] / hop)
     return ModelSpec(

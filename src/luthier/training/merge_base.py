@@ -28,8 +28,8 @@ _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".onnx", ".m
 # What the original keeps in one file; and what it has beside it.
 _SPLIT = ("transformer", "condition_encoder", "audio_tokenizer", "audio_detokenizer")
 _BESIDE = {
-    "vae": ("*.safetensors", "*.json"),
-    "text_encoder": ("config.json", "generation_config.json", "*.safetensors", f"*{INDEX_SUFFIX}"),
+    "vae": ("*.json",),
+    "text_encoder": ("config.json", "generation_config.json", f"*{INDEX_SUFFIX}"),
     "tokenizer": ("tok*.json", "special_*.json", "added_tokens.json", "vocab.*", "merges.txt"),
 }  # fmt: skip
 
@@ -79,12 +79,13 @@ def write_index(folder: Path, shards: Sequence[Shard]) -> None:
 def rest_of(base: ModelFolder) -> dict[str, Path]:
     """Every other file of the result by its place, and where it is copied from."""
     if base.layout == "original":
-        return {
-            f"{component}/{path.name}": path
+        beside = {
+            component: [p for pattern in patterns for p in sorted(place.glob(pattern))]
+            + ([] if component == "tokenizer" else safetensors_files(place))
             for component, patterns in _BESIDE.items()
-            for pattern in patterns
-            for path in sorted(base.part_folder(component).glob(pattern))
+            for place in [base.part_folder(component)]
         }
+        return {f"{name}/{path.name}": path for name, found in beside.items() for path in found}
     found = {}
     for path in sorted(base.folder.rglob("*")):
         place = path.relative_to(base.folder)
