@@ -136,7 +136,9 @@ def luthier(folder: Path, out: Path, steps: int) -> dict[str, Any]:
     from luthier.training.metrics import read_metrics
 
     started = time.perf_counter()
-    result = train(folder / "model", folder / "set", out, _config(steps))
+    # Nothing of an earlier round is used: features are encoded again, as on the other sides.
+    cache = out.with_name(f"{out.name}-cache")
+    result = train(folder / "model", folder / "set", out, _config(steps), cache_dir=cache)
     whole = time.perf_counter() - started
     shutil.copytree(result.checkpoint, out / "adapter")
     seconds = [row["seconds"] for row in read_metrics(result.metrics)][WARM_STEPS:]
