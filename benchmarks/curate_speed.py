@@ -89,8 +89,12 @@ def _timed(work: Callable[[], object]) -> Times:
 
 
 def ffmpeg(source: Path, output: Path) -> None:
-    """Two runs of ffmpeg: find the peak, then encode with the gain that brings it to -1 dB."""
-    head = ["ffmpeg", "-nostdin", "-hide_banner", "-y", "-i", str(source), "-vn", "-ar", "48000"]
+    """Two runs of ffmpeg: find the peak, then encode with the gain that brings it to -1 dB.
+
+    Both stop where luthier's default stops, so that both sides make the same seconds of music.
+    """
+    head = ["ffmpeg", "-nostdin", "-hide_banner", "-y", "-t", str(SETTINGS.max_duration)]
+    head += ["-i", str(source), "-vn", "-ar", "48000"]
     found = subprocess.run(
         [*head, "-af", "volumedetect", "-f", "null", "-"],
         capture_output=True, text=True, check=True,
