@@ -194,6 +194,22 @@ def test_ctrl_c_while_a_result_is_recorded_does_not_lose_it(tmp_path):
     assert len(rows) == len({job.source for job in rows})
 
 
+def test_ctrl_c_while_the_processes_start_breaks_nothing(tmp_path):
+    """It reaches them too, before they can ignore it."""
+    source, out = recordings(tmp_path / "in", 4), tmp_path / "out"
+    process = start(source, out)
+    wait_until(lambda: children(process.pid) or process.poll() is not None)
+    for worker in children(process.pid):
+        os.kill(worker, signal.SIGINT)
+        os.kill(worker, signal.SIGTERM)
+    workers = set(children(process.pid))
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    assert workers
+    assert_whole(out, 4)
+    assert len(rows_of(out)) == 4  # nothing was done twice
+
+
 def test_ctrl_c_keeps_what_was_in_work(tmp_path):
     source, out = recordings(tmp_path / "in", 12), tmp_path / "out"
     process = start(source, out)

@@ -113,8 +113,10 @@ def _through_pool(waiting: deque[CurateJob], workers: int, record: Record) -> li
             while (waiting or running) and not lost:
                 # One more each than there are processes, so that none waits for the next.
                 while waiting and len(running) < 2 * count:
-                    running[pool.submit(curate_safely, waiting[0])] = waiting[0]
-                    waiting.popleft()
+                    # A job that was handed over and is not noted would leave a file without a row.
+                    with uninterrupted(), _deaf_children():
+                        running[pool.submit(curate_safely, waiting[0])] = waiting[0]
+                        waiting.popleft()
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 lost += _settle(done, running, record)
         except BrokenProcessPool:  # from submit(): what was in work is settled below
@@ -132,6 +134,23 @@ def _through_pool(waiting: deque[CurateJob], workers: int, record: Record) -> li
             pool.shutdown(wait=True, cancel_futures=True)
             lost += _settle(list(running), running, record)
     return lost
+
+
+@contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Processes that start in the block hear no signal before they can ignore it themselves.
+
+    A Ctrl-C reaches the whole group, and one that dies of it while it starts breaks the pool. What
+    a thread holds back, the processes that it starts hold back too.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _kill_all_but(others: Sequence[BaseProcess]) -> None:
