@@ -21,11 +21,11 @@ import numpy as np
 from common import RESULTS, write_result
 
 from luthier.audio.decode import read_audio
-from luthier.demo import DemoSettings, run_demo
+from luthier.demo.run import DemoSettings, run_demo
 from luthier.evaluation.bootstrap import fad_gain
 from luthier.evaluation.embedding import get_embedding
 from luthier.evaluation.frechet import Statistics, distance_to_windows
-from luthier.evaluation.listen import audio_files
+from luthier.music.evaluation.clip_measures import audio_files
 from luthier.progress import Display
 
 SEEDS = (7, 8, 9)

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 from common import RESULTS, write_result
 
-from luthier.music.adapter_place import AdapterFiles
-from luthier.music.adapters import Active, Adapter, AdapterFacts, LowRank, feeds_of
+from luthier.music.adapters.place import AdapterFiles
 from luthier.music.mini import onnx_folder
-from luthier.music.pipeline import MusicPipeline
+from luthier.music.playing.adapters import Active, Adapter, AdapterFacts, LowRank, feeds_of
+from luthier.music.playing.pipeline import MusicPipeline
 from luthier.music.spec import DENOISER
 
 _ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")

@@ -28,16 +28,16 @@ from luthier.audio.encode import write_audio
 from luthier.audio.key import estimate_key
 from luthier.audio.keynames import ALL_KEYS, Key
 from luthier.audio.tempo import Tempo, estimate_tempo
-from luthier.evaluation.adherence import (
+from luthier.files import read_json
+from luthier.music.evaluation.adherence import (
     KeyCheck,
     TempoCheck,
     adherence,
     check_key,
     check_tempo,
 )
-from luthier.evaluation.listen import audio_files
-from luthier.files import read_json
-from luthier.music.pipeline import MusicPipeline
+from luthier.music.evaluation.clip_measures import audio_files
+from luthier.music.playing.pipeline import MusicPipeline
 from luthier.music.request import request_from
 from luthier.progress import Display
 

@@ -24,8 +24,8 @@ from common import RESULTS, write_result
 
 from luthier.audio.encode import write_audio
 from luthier.dataset.arrow import save_split
-from luthier.dataset.build import BuildSettings, build_dataset, load_rows
 from luthier.files import write_json, write_text
+from luthier.music.dataset.build import BuildSettings, build_dataset, load_rows
 
 RATE = 48000
 STYLES = ("CORE-01", "CORE-02", "SEASON-01", "THEME-03", "INST-01", "VOCAL-05")

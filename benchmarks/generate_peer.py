@@ -26,7 +26,7 @@ Play = Callable[[float, int], dict[str, float]]
 
 def luthier(folder: Path, limit: int | None) -> Play:
     """The exported graphs, as `luthier generate` plays them, with or without `--memory-limit`."""
-    from luthier.music.pipeline import MusicPipeline
+    from luthier.music.playing.pipeline import MusicPipeline
     from luthier.music.request import request_from
     from luthier.runtime.pool import SessionPool
 
@@ -50,7 +50,7 @@ def diffusers(folder: Path, kind: str) -> Play:
     from diffusers import AceStepPipeline, FlowMatchEulerDiscreteScheduler
     from transformers import PreTrainedTokenizerFast
 
-    from luthier.music.checkpoints import CLASSES, open_model
+    from luthier.music.torch.model_folder import CLASSES, open_model
 
     dtype = torch.bfloat16 if kind == "bf16" else torch.float32
     found = open_model(folder)
@@ -93,7 +93,7 @@ def _vae(model: Any, dtype: Any) -> Any:
     """The autoencoder as diffusers' pipeline calls it; mini's is no class of diffusers."""
     from torch import nn
 
-    from luthier.music.oobleck import without_weight_norm
+    from luthier.music.torch.oobleck import without_weight_norm
 
     vae = model.part("vae")
     if not hasattr(vae, "spectrum"):  # mini's Fourier transforms stay in float32

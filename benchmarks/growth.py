@@ -48,7 +48,7 @@ def longer(folder: Path, copy: Path) -> Path:
 
 def generate_row(folder: Path, duration_s: float, batch: int, steps: int) -> dict[str, Any]:
     """Play a batch; the seconds are of the whole batch."""
-    from luthier.music.pipeline import MusicPipeline
+    from luthier.music.playing.pipeline import MusicPipeline
     from luthier.music.request import request_from
 
     asked = {"prompt": "calm piano", "bpm": 84, "duration": duration_s, "seed": 1}
@@ -67,8 +67,8 @@ def decode_row(folder: Path, duration_s: float) -> dict[str, Any]:
     import numpy as np
 
     from luthier.audio.encode import blocks_writer
-    from luthier.music.pipeline import MusicPipeline
-    from luthier.music.sound import Sound
+    from luthier.music.playing.pipeline import MusicPipeline
+    from luthier.music.playing.rendered_audio import Sound
 
     pipeline = MusicPipeline(folder)
     spec = pipeline.spec

@@ -39,7 +39,7 @@ from luthier.audio.encode import write_audio
 from luthier.audio.key import estimate_key
 from luthier.audio.keynames import Key, parse_key
 from luthier.audio.tempo import Tempo, estimate_tempo
-from luthier.evaluation.adherence import TEMPO_TOLERANCE, key_relation, tempo_octave
+from luthier.music.evaluation.adherence import TEMPO_TOLERANCE, key_relation, tempo_octave
 from luthier.progress import Display
 
 Floats = NDArray[np.float32]

@@ -35,8 +35,8 @@ from layer_measures import (
 from luthier.audio.encode import write_audio
 from luthier.audio.key import estimate_key
 from luthier.audio.tempo import estimate_tempo
-from luthier.evaluation.adherence import check_key, check_tempo
-from luthier.music.pipeline import MusicPipeline
+from luthier.music.evaluation.adherence import check_key, check_tempo
+from luthier.music.playing.pipeline import MusicPipeline
 from luthier.music.request import request_from
 from luthier.music.templates import TASKS
 from luthier.progress import Display

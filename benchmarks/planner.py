@@ -39,7 +39,7 @@ def prepare(work: Path) -> None:
         if not (work / precision).is_dir():
             code = (
                 "import sys, resource; from pathlib import Path;"
-                "from luthier.export.lm import export_lm;"
+                "from luthier.music.export.planner import export_lm;"
                 "export_lm(Path(sys.argv[1]), Path(sys.argv[2]), precision=sys.argv[3])"
             )
             words = [str(work / "torch"), str(work / precision), precision]

@@ -202,9 +202,9 @@ def memory(tasks: int = 20_000, rate: float = 150) -> dict[str, Any]:
 
 def overhead(repeats: int = 61) -> dict[str, Any]:
     """The same request over HTTP and in this process, by turns, warm."""
-    from luthier.music.pipeline import MusicPipeline
+    from luthier.music.playing.output_file import write_generated
+    from luthier.music.playing.pipeline import MusicPipeline
     from luthier.music.request import request_from
-    from luthier.music.written import write_generated
 
     pipeline = MusicPipeline()
     request = request_from({"prompt": "calm piano", "duration_s": 10, "seed": 1})

@@ -39,11 +39,11 @@ def train(folder: Path) -> dict[str, Any]:
     from safetensors.torch import save_file
 
     from luthier.files import make_folder
-    from luthier.music.checkpoints import open_model
     from luthier.music.spec import ModelSpec
+    from luthier.music.torch.model_folder import open_model
+    from luthier.music.training.batches import Constants
+    from luthier.music.training.feature_cache import Entry, Variant
     from luthier.progress import SILENT
-    from luthier.training.batches import Constants
-    from luthier.training.cache import Entry, Variant
     from luthier.training.checkpoint import Origin
     from luthier.training.config import config_from
     from luthier.training.metrics import read_metrics

@@ -99,8 +99,8 @@ def _make_tracks(folder: Path) -> None:
     import numpy as np
 
     from luthier.audio.encode import write_audio
-    from luthier.dataset.build import BuildSettings, build_dataset
     from luthier.files import write_json, write_text
+    from luthier.music.dataset.build import BuildSettings, build_dataset
 
     tracks = folder / "tracks"
     time_s = np.arange(int(SECONDS * RATE)) / RATE
@@ -132,8 +132,8 @@ def _config(steps: int) -> Any:
 
 def luthier(folder: Path, out: Path, steps: int) -> dict[str, Any]:
     """`train` from nothing: encoding, steps, checkpoint, validation."""
-    from luthier.training.loop import train
     from luthier.training.metrics import read_metrics
+    from luthier.training.run import train
 
     started = time.perf_counter()
     # Nothing of an earlier round is used: features are encoded again, as on the other sides.
@@ -193,8 +193,8 @@ def _peer(folder: Path, out: Path, steps: int, *, caches: bool) -> dict[str, Any
     from diffusers import AceStepPipeline
     from peft import LoraConfig, get_peft_model
 
-    from luthier.dataset.build import load_rows
-    from luthier.music.schedule import step_times
+    from luthier.music.dataset.build import load_rows
+    from luthier.music.playing.schedule import step_times
 
     torch.manual_seed(0)
     pipeline = AceStepPipeline.from_pretrained(folder / "model")
@@ -260,12 +260,12 @@ def judge(folder: Path, *adapters: Path) -> dict[str, Any]:
     """The loss of the base and of each adapter, on all tracks at fixed times with fixed noise."""
     import torch
 
-    from luthier.music.checkpoints import open_model
-    from luthier.training.batches import Constants, validation_examples
-    from luthier.training.cache import cache_features, load_features
-    from luthier.training.encode import Encoder
-    from luthier.training.objective import flow_loss
-    from luthier.training.trained import load_trained
+    from luthier.music.torch.model_folder import open_model
+    from luthier.music.training.batches import Constants, validation_examples
+    from luthier.music.training.feature_cache import cache_features, load_features
+    from luthier.music.training.feature_encoder import Encoder
+    from luthier.music.training.objective import flow_loss
+    from luthier.training.weights_io import load_trained
 
     model, config = open_model(folder / "model"), _config(1)
     encoder = Encoder(model, torch.device("cpu"))

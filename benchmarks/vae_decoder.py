@@ -52,11 +52,11 @@ def prepare(folder: Path) -> None:
     from luthier.export.graph_file import skeleton
     from luthier.export.graph_writer import write_graph
     from luthier.export.lowering import Lowered
-    from luthier.export.optimise import optimise
     from luthier.export.weights import ModuleWeights
-    from luthier.music.cuts import VaeDecoder
-    from luthier.music.graphs import Graph
-    from luthier.music.oobleck import oobleck_from, without_weight_norm
+    from luthier.music.export.passes.select import optimise
+    from luthier.music.torch.export_modules import VaeDecoder
+    from luthier.music.torch.graphs import Graph
+    from luthier.music.torch.oobleck import oobleck_from, without_weight_norm
 
     torch.manual_seed(0)
     AutoencoderOobleck(**SHAPE).save_pretrained(folder / "vae")
@@ -77,7 +77,7 @@ def torch_decoder(folder: Path, kind: str, threads: int) -> Callable[[Array], Ar
     """diffusers' decoder in one of three ways."""
     import torch
 
-    from luthier.music.oobleck import oobleck_from, without_weight_norm
+    from luthier.music.torch.oobleck import oobleck_from, without_weight_norm
 
     torch.set_num_threads(threads)
     vae = oobleck_from(folder / "vae")

@@ -8,8 +8,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from luthier.dataset.schema import json_schemas
 from luthier.files import write_json
+from luthier.music.dataset.json_schemas import json_schemas
 from luthier.music.mini import onnx_folder
 from luthier.server.app import create_app
 from luthier.server.config import ServerConfig, WorkerSetup

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from luthier.files import read_json
-from luthier.music.checkpoints import CLASSES
-from luthier.music.oobleck import Oobleck
-from luthier.music.original_layout import component_config, original_name
+from luthier.music.torch.model_folder import CLASSES
+from luthier.music.torch.oobleck import Oobleck
+from luthier.music.torch.original_layout import component_config, original_name
 
 GOLDEN = Path(__file__).parent / "golden"
 REQUEST: dict[str, Any] = {

@@ -16,7 +16,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from luthier.music.denoiser import denoise
+from luthier.music.torch.denoiser import denoise
 
 _WORDS = {".to_q": ".q_proj", ".to_k": ".k_proj", ".to_v": ".v_proj", ".to_out.0": ".o_proj"}
 _ENDS = ("lora_up.weight", "lora_B.weight", "lora_down.weight", "lora_A.weight", "alpha")

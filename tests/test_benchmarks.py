@@ -14,8 +14,8 @@ import pytest
 
 from luthier.audio.keynames import ALL_KEYS, parse_key
 from luthier.audio.tempo import Tempo
-from luthier.evaluation.adherence import check_key, check_tempo
 from luthier.files import write_json
+from luthier.music.evaluation.adherence import check_key, check_tempo
 
 ROOT = Path(__file__).parent.parent
 

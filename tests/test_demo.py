@@ -12,7 +12,7 @@ from band import RATE, play
 from luthier.audio.encode import write_audio
 from luthier.cli.main import main
 from luthier.dataset.tracks import find_audio
-from luthier.demo import EXAMPLE_TRACKS, Demo, DemoSettings, requests_of
+from luthier.demo.run import EXAMPLE_TRACKS, Demo, DemoSettings, requests_of
 
 
 @pytest.fixture(scope="module")

@@ -54,13 +54,13 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # --- the demo ---------------------------------------------------------------------------------
 
 DEMO = {
-    "curate": "luthier.demo:_curate",
-    "data set": "luthier.demo:_dataset",
+    "curate": "luthier.demo.run:_curate",
+    "data set": "luthier.demo.run:_dataset",
     "train": "luthier.training.trainer:Trainer._train_step",
-    "merge": "luthier.demo:_merge",
-    "export": "luthier.demo:_export",
-    "play": "luthier.demo:_play",
-    "evaluate": "luthier.demo:_evaluate",
+    "merge": "luthier.demo.run:_merge",
+    "export": "luthier.demo.run:_export",
+    "play": "luthier.demo.run:_play",
+    "evaluate": "luthier.demo.run:_evaluate",
 }
 
 
@@ -127,11 +127,11 @@ def assert_demo_gone_but_marked(out: Path) -> None:
 # --- training ---------------------------------------------------------------------------------
 
 TRAIN = {
-    "encode": ("luthier.training.loop:cache_features", 1, 0.0),
-    "base samples": ("luthier.training.samples:Player.play", 1, 0.0),
+    "encode": ("luthier.training.run:cache_features", 1, 0.0),
+    "base samples": ("luthier.music.training.previews:Player.play", 1, 0.0),
     "step": ("luthier.training.trainer:Trainer._train_step", 4, 0.0),
     "save": ("luthier.training.trainer:save_checkpoint", 2, 0.0),
-    "samples": ("luthier.training.samples:Player.play", 2, 0.0),
+    "samples": ("luthier.music.training.previews:Player.play", 2, 0.0),
 }
 
 
@@ -291,7 +291,7 @@ def test_curation_goes_on_as_it_says_and_ends_the_same(
     out, whole = tmp_path / "out", tmp_path / "whole"
     flags = ["--min-duration", "5", "--target-format", "flac", "--workers", workers]
     words = ["curate", str(recordings), "--out", str(out), *flags]
-    place = "luthier.dataset.ledger:Ledger.add"  # a file is done
+    place = "luthier.dataset.curation_log:Ledger.add"  # a file is done
     stop = stopped(tmp_path / "tmp", place, name, words, nth=2, delay_s=0.0)
     assert f"what is finished stays in {out}" in stop.sentence
     assert temporaries(out) == []
@@ -335,7 +335,7 @@ def test_evaluation_goes_on_as_it_says_and_ends_the_same(tmp_path: Path) -> None
     words += ["--out", str(tmp_path / "e.json")]
     os.environ.update(cache)
     try:
-        place = "luthier.music.pipeline:MusicPipeline.generate"
+        place = "luthier.music.playing.pipeline:MusicPipeline.generate"
         stop = stopped(tmp_path / "tmp", place, "SIGTERM", words, nth=2, delay_s=0.0)
         assert "clips that were played and measures of real tracks are kept" in stop.sentence
         assert not (tmp_path / "e.json").exists()
@@ -364,32 +364,42 @@ def rest(tmp_path: Path, clips: Path) -> dict[str, tuple[str, int, float, list[s
     clip = ["evaluate", str(clips), "--reference", str(clips), "--out", out, "--no-cache"]
     played = ["evaluate", str(checkpoint(1)), "--reference", str(validation_set()), "--out", out]
     return {
-        "export graphs": ("luthier.export.export:_write_one", 2, 0.0, export),
+        "export graphs": ("luthier.music.export.export:_write_one", 2, 0.0, export),
         "export trace": ("torch.onnx:export", 3, 0.0, export),
-        "export verify": ("luthier.export.export:compare", 2, 0.0, [*export, "--verify"]),
+        "export verify": ("luthier.music.export.export:compare", 2, 0.0, [*export, "--verify"]),
         "export quality": (
-            *("luthier.export.export:measure_quality", 1, 0.1),
+            *("luthier.music.export.export:measure_quality", 1, 0.1),
             [*export, "--verify", "--precision", "int8"],
         ),
-        "export finish": ("luthier.export.export:_finish", 1, 0.0, export),
+        "export finish": ("luthier.music.export.export:_finish", 1, 0.0, export),
         "merge": ("luthier.training.merge:write_tensors", 1, 0.0, merge),
-        "merge verify": ("luthier.training.merge_check:load_adapter", 1, 0.0, [*merge, "--verify"]),
-        "evaluate clips": ("luthier.evaluation.evaluate:listen_to_real", 1, 0.0, clip),
-        "evaluate played": ("luthier.music.pipeline:MusicPipeline.generate", 2, 0.0, played),
+        "merge verify": (
+            "luthier.music.training.merge_check:load_adapter",
+            1,
+            0.0,
+            [*merge, "--verify"],
+        ),
+        "evaluate clips": ("luthier.music.evaluation.evaluate:listen_to_real", 1, 0.0, clip),
+        "evaluate played": (
+            "luthier.music.playing.pipeline:MusicPipeline.generate",
+            2,
+            0.0,
+            played,
+        ),
         "dataset": (
-            *("luthier.dataset.build:write_json", 1, 0.0),
+            *("luthier.music.dataset.build:write_json", 1, 0.0),
             ["dataset", "build", str(data), "--metadata", str(tmp_path / "meta"), "--out", out],
         ),
         "prompts": (
-            *("luthier.dataset.prompts:write_track", 2, 0.0),
+            *("luthier.music.dataset.prompts:write_track", 2, 0.0),
             ["prompts", str(data)],
         ),
         "generate": (
-            *("luthier.music.pipeline:MusicPipeline.generate_batch", 1, 0.5),
+            *("luthier.music.playing.pipeline:MusicPipeline.generate_batch", 1, 0.5),
             ["generate", "calm", "--duration", "60", "--steps", "200", "--out", f"{out}.wav"],
         ),
         "matrix": (
-            *("luthier.matrix.explore:Explorer.explore", 1, 2.0),
+            *("luthier.matrix.run:Explorer.explore", 1, 2.0),
             ["matrix", "--out", out, "--duration", "60", "--steps", "200"],
         ),
     }
@@ -422,7 +432,7 @@ def test_what_writes_its_result_whole_leaves_none(
 
 SCRIPTS = {
     "export_onnx": (
-        "luthier.export.export:_write_one",
+        "luthier.music.export.export:_write_one",
         ["--model", "MODEL", "--output", "OUT", "--precision", "fp16"],
     ),
     "merge_lora": (
@@ -430,7 +440,7 @@ SCRIPTS = {
         ["--base-model", "MODEL", "--lora-checkpoint", "LORA", "--output-dir", "OUT"],
     ),
     "validate_checkpoint": (
-        "luthier.evaluation.evaluate:listen_to_real",
+        "luthier.music.evaluation.evaluate:listen_to_real",
         ["--checkpoint", "CLIPS", "--validation-set", "CLIPS", "--no-cache"],
     ),
     "lofi_audio_processor": (
@@ -438,11 +448,11 @@ SCRIPTS = {
         ["process", "--input-dir", "CLIPS", "--output-dir", "OUT"],
     ),
     "convert_dataset": (
-        "luthier.dataset.build:write_json",
+        "luthier.music.dataset.build:write_json",
         ["--data-dir", "DATA", "--metadata-dir", "META", "--output-dir", "OUT"],
     ),
     "lofi_prompt_generator": (
-        "luthier.dataset.prompts:write_track",
+        "luthier.music.dataset.prompts:write_track",
         ["generate", "--audio-dir", "DATA", "--style-mapping", "META/style_mapping.json"],
     ),
 }

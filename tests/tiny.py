@@ -14,9 +14,9 @@ from torch import Tensor
 from transformers import Qwen3Config, Qwen3Model
 
 from luthier.music import templates
-from luthier.music.autoencoder import MiniAutoencoder
-from luthier.music.model import MusicModel, save_model
 from luthier.music.spec import ModelSpec
+from luthier.music.torch.autoencoder import MiniAutoencoder
+from luthier.music.torch.model import MusicModel, save_model
 
 _SESSION = tempfile.TemporaryDirectory(prefix="luthier-tiny-")
 _SHAPE = {
@@ -177,7 +177,7 @@ def tiny_onnx(precision: str = "fp32") -> Path:
 
 @functools.cache
 def _exported(precision: str) -> Path:
-    from luthier.export.export import export_model
+    from luthier.music.export.export import export_model
 
     folder = Path(_SESSION.name)
     if not (folder / "torch").is_dir():

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerFast, Qwen3Model
 
 from luthier.files import make_folder, write_json
-from luthier.music.original_layout import original_name
+from luthier.music.torch.original_layout import original_name
 from tiny import text_config, tiny_tokenizer
 
 CHANNELS, TEXT = 8, 24

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import tiny_ace
 from luthier.audio.encode import write_audio
-from luthier.music.pipeline import Generated, MusicPipeline
+from luthier.music.playing.pipeline import Generated, MusicPipeline
 from luthier.music.request import request_from
 
 _SESSION = tempfile.TemporaryDirectory(prefix="luthier-tiny-ace-")
@@ -63,7 +63,7 @@ def recording(path: Path, channels_samples: Floats, rate: int) -> Path:
 @functools.cache
 def pair(turbo: bool) -> Pair:
     """Made once a session."""
-    from luthier.export.export import export_model
+    from luthier.music.export.export import export_model
 
     root, name = Path(_SESSION.name), "acestep-v15-turbo" if turbo else "acestep-v15-base"
     made = tiny_ace.parts(turbo=turbo)

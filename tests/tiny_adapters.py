@@ -14,10 +14,10 @@ from safetensors.numpy import save_file
 from luthier.export.graph_file import skeleton
 from luthier.export.graph_writer import write_graph
 from luthier.export.lowering import Lowered
-from luthier.export.optimise import optimise
 from luthier.export.weights import ModuleWeights, Renamed
 from luthier.files import make_folder, write_json
-from luthier.music.graphs import Graph
+from luthier.music.export.passes.select import optimise
+from luthier.music.torch.graphs import Graph
 from luthier.runtime.adaptable import AdaptableGraph, Linear, layers_of
 from luthier.runtime.session import open_session
 
@@ -83,7 +83,7 @@ def trained(transformer: Any, folder: Path, seed: int = 3, **settings: Any) -> t
     import torch
 
     from luthier.training.config import config_from
-    from luthier.training.trained import prepare, save_trained
+    from luthier.training.weights_io import prepare, save_trained
 
     tuned, config = copy.deepcopy(transformer), config_from({"rank": 3, "alpha": 5.0} | settings)
     draw = torch.Generator().manual_seed(seed)

@@ -17,7 +17,7 @@ STEPS = (1, 2)
 def tiny_run() -> Path:
     """A folder with `model`, `dataset` and `logs`; made once a session, read only."""
     from luthier.training.config import config_from
-    from luthier.training.loop import train
+    from luthier.training.run import train
 
     folder = Path(_SESSION.name)
     model = make_tiny_model(folder / "model")

@@ -80,7 +80,7 @@ def tiny_lm_torch() -> Path:
 @functools.cache
 def tiny_lm_onnx(precision: str = "fp32") -> Path:
     """`tiny_lm_torch` as exported graphs; read only."""
-    from luthier.export.lm import export_lm
+    from luthier.music.export.planner import export_lm
 
     folder = Path(_SESSION.name) / precision
     export_lm(tiny_lm_torch(), folder, precision=precision, variant="0.6B")  # type: ignore[arg-type]

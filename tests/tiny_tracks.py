@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from luthier.audio.encode import write_audio
-from luthier.dataset.build import BuildSettings, build_dataset
 from luthier.files import write_json, write_text
+from luthier.music.dataset.build import BuildSettings, build_dataset
 
 RATE = 8000
 TRACKS = {"calm": (2.0, 4.0), "dusk": (3.0, 5.0), "rain": (5.0, 3.0), "walk": (4.0, 2.6)}

@@ -12,7 +12,7 @@ from pathlib import Path
 from luthier.client import Client, RemoteTask
 from luthier.client.address import key_from
 from luthier.music.request import MusicRequest
-from luthier.server.options import TaskOptions
+from luthier.music.task_options import TaskOptions
 
 
 def show(task: RemoteTask) -> None:

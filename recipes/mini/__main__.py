@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from luthier.export.export import export_model
 from luthier.files import read_json, write_json
-from luthier.music.autoencoder import MiniAutoencoder, autoencoder_from
-from luthier.music.model import load_model, save_model
+from luthier.music.export.export import export_model
+from luthier.music.torch.autoencoder import MiniAutoencoder, autoencoder_from
+from luthier.music.torch.model import load_model, save_model
 from luthier.progress import Display
 
 from . import corpus, fit_codec

@@ -19,9 +19,7 @@ from diffusers.pipelines.ace_step.modeling_ace_step import (
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import Qwen3Config, Qwen3Model
 
-from luthier.dataset.styles import load_presets
-from luthier.music.autoencoder import autoencoder_from
-from luthier.music.model import MusicModel
+from luthier.music.dataset.styles import load_presets
 from luthier.music.spec import ModelSpec
 from luthier.music.templates import (
     TASKS,
@@ -31,6 +29,8 @@ from luthier.music.templates import (
     metas_text,
     prompt_text,
 )
+from luthier.music.torch.autoencoder import autoencoder_from
+from luthier.music.torch.model import MusicModel
 
 VOCABULARY = 2048
 WIDTH, HEADS, KV_HEADS, HEAD_DIM = 256, 4, 2, 64

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from luthier.music.model import MusicModel
+from luthier.music.torch.model import MusicModel
 
 
 def hints(model: MusicModel, music: Tensor) -> Tensor:

@@ -84,7 +84,7 @@ def make_shard(shard: Shard) -> int:
     """Render and encode one shard; return its index."""
     import torch
 
-    from luthier.music.autoencoder import autoencoder_from
+    from luthier.music.torch.autoencoder import autoencoder_from
 
     labels_path = shard.output / f"labels-{shard.index:03d}.json"
     if labels_path.is_file():

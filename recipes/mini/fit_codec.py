@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from luthier.music.autoencoder import MiniAutoencoder
+from luthier.music.torch.autoencoder import MiniAutoencoder
 from luthier.progress import Display
 
 from .compose import compose

@@ -14,7 +14,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from luthier.music.autoencoder import MiniAutoencoder
+from luthier.music.torch.autoencoder import MiniAutoencoder
 
 _REGISTERS = ((55.0, 220.0), (220.0, 1760.0))  # Hz: the bass, and where chords and melody lie
 _BANDS = ((40.0, 150.0), (150.0, 600.0), (600.0, 2500.0), (2500.0, 11000.0))

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from luthier.music.denoiser import encode_conditions
-from luthier.music.model import MusicModel
 from luthier.music.templates import lyrics_text
-from luthier.training.objective import Batch
+from luthier.music.torch.denoiser import encode_conditions
+from luthier.music.torch.model import MusicModel
+from luthier.music.training.objective import Batch
 
 from .build import prompt_for
 from .codes import hints

@@ -15,15 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from luthier.files import atomic_file
-from luthier.music.attention import plain_attention
-from luthier.music.model import MusicModel, save_model
-from luthier.progress import Display
-from luthier.training.objective import (
+from luthier.music.torch.attention import plain_attention
+from luthier.music.torch.model import MusicModel, save_model
+from luthier.music.training.objective import (
     draw_timesteps,
     drop_conditions,
     mean_square,
     velocity_error,
 )
+from luthier.progress import Display
 
 from .codes import tokenizer_loss
 from .hearing import Hearing

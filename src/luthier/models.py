@@ -189,12 +189,12 @@ def _exported(model: HubModel, hub: Hub, precision: Precision) -> Path:
 
 def _export(model: HubModel, folder: Path, graphs: Path, precision: Precision, hub: Hub) -> None:
     if model.kind == "planner":
-        from luthier.export.lm import export_lm
         from luthier.export.precision import precision_of
+        from luthier.music.export.planner import export_lm
 
         lm_precision = precision_of("planner", precision)
         export_lm(folder, graphs, precision=lm_precision, display=hub.display)
         return
-    from luthier.export.export import export_model
+    from luthier.music.export.export import export_model
 
     export_model(folder, graphs, precision=precision, display=hub.display)

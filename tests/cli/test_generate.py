@@ -91,7 +91,7 @@ def test_a_place_that_cannot_be_written_is_found_before_playing(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from luthier.music.pipeline import MusicPipeline
+    from luthier.music.playing.pipeline import MusicPipeline
 
     monkeypatch.delattr(MusicPipeline, "generate_batch")
     (tmp_path / "below-a-file").write_text("")

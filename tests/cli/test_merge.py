@@ -11,7 +11,7 @@ import torch
 from luthier.cli.main import main
 from luthier.cli.merge import _place_and_weight
 from luthier.errors import RequestError
-from luthier.music.model import load_model
+from luthier.music.torch.model import load_model
 from luthier.training.config import config_from
 from luthier.training.lora import add_adapter, save_adapter
 from tiny import make_tiny_model, tiny_model

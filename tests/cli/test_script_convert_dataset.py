@@ -187,7 +187,7 @@ def test_folders_come_from_the_environment(data, tmp_path, monkeypatch, capsys):
     write_json(base / "metadata" / "style_mapping.json", {"t0": ["MINE-01"]})
     assert main([]) == 1
     assert "no style 'MINE-01'" in capsys.readouterr().err
-    from luthier.dataset.styles import BUILT_IN
+    from luthier.music.dataset.styles import BUILT_IN
 
     presets = read_json(BUILT_IN)
     rows = presets["presets"] if isinstance(presets, dict) else presets

@@ -14,7 +14,7 @@ from diffusers import AceStepPipeline
 from safetensors.torch import load_file, save_file
 
 from luthier.cli.scripts.merge_lora import build_parser, main
-from luthier.music.model import save_model
+from luthier.music.torch.model import save_model
 from luthier.training.config import config_from
 from luthier.training.lora import add_adapter, save_adapter
 from tiny import tiny_model

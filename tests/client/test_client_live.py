@@ -15,7 +15,7 @@ from luthier.audio.decode import read_audio
 from luthier.client import Client, RemoteTask, ServerError
 from luthier.errors import PathError, RequestError
 from luthier.music.request import MusicRequest
-from luthier.server.options import TaskOptions
+from luthier.music.task_options import TaskOptions
 from serving import KEY, Running
 
 SHORT = MusicRequest(prompt="calm piano", duration_s=1, steps=2, seed=4)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from luthier.dataset.acestep_import import import_acestep
-from luthier.dataset.acestep_json import to_acestep
-from luthier.dataset.build import BuildSettings, build_dataset, load_rows
 from luthier.errors import DatasetError, PathError
 from luthier.files import read_json, write_json
+from luthier.music.dataset.acestep_import import import_acestep
+from luthier.music.dataset.acestep_json import to_acestep
+from luthier.music.dataset.build import BuildSettings, build_dataset, load_rows
 from prepared import prepare, source, write_track
 
 LONG = "A slow, dusty beat. " * 20

@@ -11,11 +11,11 @@ import pytest
 
 from luthier.audio.encode import write_audio
 from luthier.cli.main import main
-from luthier.dataset.acestep_label import LabelSettings, label_acestep
-from luthier.dataset.build import SPLITS, load_rows
-from luthier.dataset.styles import load_presets
 from luthier.errors import DatasetError, PathError
 from luthier.files import write_json
+from luthier.music.dataset.acestep_label import LabelSettings, label_acestep
+from luthier.music.dataset.build import SPLITS, load_rows
+from luthier.music.dataset.styles import load_presets
 from prepared import source
 
 RATE = 16000

@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luthier.audio.encode import write_audio
-from luthier.dataset.build import BuildSettings, build_dataset, load_manifest, load_rows
-from luthier.dataset.check import check_dataset
-from luthier.dataset.rows import shortened
 from luthier.dataset.sources import load_sources
-from luthier.dataset.split import split_tracks
 from luthier.errors import DatasetError, LicenceError, PathError, RequestError
 from luthier.files import read_json, write_json
+from luthier.music.dataset.build import BuildSettings, build_dataset, load_manifest, load_rows
+from luthier.music.dataset.check import check_dataset
+from luthier.music.dataset.rows import shortened
+from luthier.music.dataset.split import split_tracks
 from prepared import RATE, STYLES, prepare, source, write_track
 
 
@@ -262,7 +262,7 @@ def test_a_failed_write_leaves_the_old_data_set(data):
         "import resource, signal, sys\n"
         "from pathlib import Path\n"
         "import pyarrow\n"
-        "from luthier.dataset.build import build_dataset\n"
+        "from luthier.music.dataset.build import build_dataset\n"
         "from luthier.errors import LuthierError\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (300, resource.RLIM_INFINITY))\n"

@@ -4,8 +4,8 @@ import datasets
 import pytest
 from huggingface_hub import DatasetCard
 
-from luthier.dataset.build import BuildSettings, build_dataset
 from luthier.files import read_json, write_json
+from luthier.music.dataset.build import BuildSettings, build_dataset
 from prepared import STYLES, prepare, source, write_track
 
 

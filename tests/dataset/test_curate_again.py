@@ -14,14 +14,14 @@ import pytest
 from luthier.audio.encode import write_audio
 from luthier.cli.main import main
 from luthier.dataset.curate import CurateReport, CurateSettings, curate
-from luthier.dataset.ledger import INTENDED_NAME, Ledger
-from luthier.dataset.prompts import known_tracks, write_prompts
-from luthier.dataset.styles import load_presets
-from luthier.dataset.track_files import facts_name, find_facts
+from luthier.dataset.curation_log import INTENDED_NAME, Ledger
+from luthier.dataset.track_names import facts_name, find_facts
 from luthier.dataset.tracks import REJECTED, find_audio, walk_audio
 from luthier.errors import OutputError, PathError
-from luthier.evaluation.listen import audio_files
 from luthier.files import read_json, sha256_of, write_json
+from luthier.music.dataset.prompts import known_tracks, write_prompts
+from luthier.music.dataset.styles import load_presets
+from luthier.music.evaluation.clip_measures import audio_files
 from luthier.provenance import read_record
 
 TINY = CurateSettings(min_duration=0.5, sample_rate=8000, target_format="wav")

@@ -19,7 +19,7 @@ from deadly import DeadlyOncePath, DeadlyPath, StuckOncePath
 from luthier.audio.decode import read_audio
 from luthier.audio.encode import write_audio
 from luthier.dataset.curate import CurateSettings, curate, plan
-from luthier.dataset.ledger import LEDGER_NAME
+from luthier.dataset.curation_log import LEDGER_NAME
 from luthier.dataset.local_pool import run_local
 from luthier.files import sha256_of
 

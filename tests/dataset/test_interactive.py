@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from ctrl_c import heed_ctrl_c
 from luthier.audio.encode import write_audio
-from luthier.dataset.captions import MAX_CAPTION
-from luthier.dataset.interactive import open_session
-from luthier.dataset.prompts import write_prompts
-from luthier.dataset.styles import load_presets, load_taxonomy
 from luthier.errors import DatasetError, PathError, RequestError
+from luthier.music.dataset.captions import MAX_CAPTION
+from luthier.music.dataset.prompt_session import open_session
+from luthier.music.dataset.prompts import write_prompts
+from luthier.music.dataset.styles import load_presets, load_taxonomy
 
 PRESETS, TAXONOMY = load_presets(), load_taxonomy()
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from luthier.dataset.json_places import Document, raise_problems, read_document
+from luthier.dataset.json_locations import Document, raise_problems, read_document
 from luthier.errors import DatasetError, PathError
 
 TEXT = """{

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from luthier.dataset.curate_file import CurateResult, CurateSettings
-from luthier.dataset.ledger import LEDGER_NAME, Ledger, remove_temporaries
+from luthier.dataset.curation_log import LEDGER_NAME, Ledger, remove_temporaries
 from luthier.errors import PathError
 from luthier.files import atomic_file
 

@@ -7,16 +7,16 @@ import pytest
 
 from band import RATE, play
 from luthier.audio.encode import write_audio
-from luthier.dataset.prompts import (
+from luthier.dataset.tracks import Music
+from luthier.errors import DatasetError, PathError
+from luthier.music.dataset.prompts import (
     PromptSettings,
     default_mapping,
     known_tracks,
     load_mapping,
     write_prompts,
 )
-from luthier.dataset.styles import load_presets
-from luthier.dataset.tracks import Music
-from luthier.errors import DatasetError, PathError
+from luthier.music.dataset.styles import load_presets
 
 PRESETS = load_presets()
 KNOWN = {"one": Music(90.0, 84.0, "A minor"), "two": Music(40.0, 160.0, "Eb major", "3")}

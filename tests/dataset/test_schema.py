@@ -6,9 +6,9 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from luthier.dataset import styles
-from luthier.dataset.records import Checkpoint, Dataset, Track
-from luthier.dataset.schema import json_schemas
+from luthier.music.dataset import styles
+from luthier.music.dataset.json_schemas import json_schemas
+from luthier.music.dataset.records import Checkpoint, Dataset, Track
 
 FOLDER = Path(__file__).parents[2] / "config" / "schemas"
 SCHEMAS = json_schemas()

@@ -7,17 +7,17 @@ import sys
 
 import pytest
 
-from luthier.dataset.mapping import load_mapping
-from luthier.dataset.style_edits import (
+from luthier.errors import DatasetError, RequestError
+from luthier.music.dataset.style_edits import (
     QualityScore,
     StyleEdit,
     assign_styles,
     load_scores,
     score_tracks,
 )
-from luthier.dataset.style_report import DEFAULT_TARGETS, parse_targets, report_styles
-from luthier.dataset.styles import load_presets
-from luthier.errors import DatasetError, RequestError
+from luthier.music.dataset.style_mapping import load_mapping
+from luthier.music.dataset.style_report import DEFAULT_TARGETS, parse_targets, report_styles
+from luthier.music.dataset.styles import load_presets
 
 PRESETS = load_presets()
 DAY = datetime.date(2026, 1, 31)
@@ -164,8 +164,8 @@ def test_a_wrong_mapping_is_said_by_line(tmp_path, text, message):
 _WORKER = """
 import sys
 from pathlib import Path
-from luthier.dataset.style_edits import StyleEdit, assign_styles
-from luthier.dataset.styles import load_presets
+from luthier.music.dataset.style_edits import StyleEdit, assign_styles
+from luthier.music.dataset.styles import load_presets
 presets = load_presets()
 for style in sys.argv[2:]:
     assign_styles(Path(sys.argv[1]), ["rain-1"], StyleEdit(add=(style,)), presets)

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from luthier.dataset import styles
-from luthier.dataset.captions import (
+from luthier.errors import DatasetError, PathError
+from luthier.music.dataset import styles
+from luthier.music.dataset.captions import (
     MAX_CAPTION,
     Tag,
     arrange,
@@ -20,9 +21,8 @@ from luthier.dataset.captions import (
     is_instrumental,
     join,
 )
-from luthier.dataset.styles import find, load_presets, load_taxonomy, nearest_style
-from luthier.dataset.taxonomy import TAG_ORDER
-from luthier.errors import DatasetError, PathError
+from luthier.music.dataset.styles import find, load_presets, load_taxonomy, nearest_style
+from luthier.music.dataset.taxonomy import TAG_ORDER
 
 PRESETS = load_presets()
 ROOT = Path(__file__).parents[2]

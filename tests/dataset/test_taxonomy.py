@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from luthier.dataset.styles import load_presets, load_taxonomy
-from luthier.dataset.taxonomy import TAG_ORDER, TagCategory, Taxonomy, tidy
+from luthier.music.dataset.styles import load_presets, load_taxonomy
+from luthier.music.dataset.taxonomy import TAG_ORDER, TagCategory, Taxonomy, tidy
 
 TAXONOMY = load_taxonomy()
 
@@ -66,7 +66,7 @@ def test_a_canonical_form_is_its_own(text):
 
 
 def test_every_tag_of_every_preset_is_canonical_and_known():
-    from luthier.dataset.style_preset import TAG_FIELDS
+    from luthier.music.dataset.style_preset import TAG_FIELDS
 
     for preset in load_presets().values():
         for field, category in TAG_FIELDS.items():

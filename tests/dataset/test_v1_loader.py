@@ -18,10 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from luthier.dataset.arrow import save_split
-from luthier.dataset.build import BuildSettings, build_dataset
-from luthier.dataset.captions import MAX_CAPTION
-from luthier.dataset.v1_rules import tag_problems, v1_losses
 from luthier.files import read_json, write_json
+from luthier.music.dataset.build import BuildSettings, build_dataset
+from luthier.music.dataset.captions import MAX_CAPTION
+from luthier.music.dataset.v1_rules import tag_problems, v1_losses
 from prepared import prepare, source, write_track
 
 COLUMNS = ("keys", "filename", "tags", "speaker_emb_path", "norm_lyrics", "recaption")

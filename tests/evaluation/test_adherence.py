@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from luthier.audio.keynames import ALL_KEYS, Key
 from luthier.audio.tempo import Tempo
 from luthier.errors import RequestError
-from luthier.evaluation.adherence import (
+from luthier.music.evaluation.adherence import (
     adherence,
     check_key,
     check_tempo,

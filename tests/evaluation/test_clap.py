@@ -12,8 +12,8 @@ from luthier.audio.encode import write_audio
 from luthier.errors import AudioError, ModelError
 from luthier.evaluation.clap import Clap, clip_vector
 from luthier.evaluation.embedding import get_embedding
-from luthier.evaluation.evaluate import EvaluateOptions, evaluate_folder
 from luthier.files import write_text
+from luthier.music.evaluation.evaluate import EvaluateOptions, evaluate_folder
 
 RATE = 16_000
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from luthier.evaluation.coverage import StyledClip, coverage_by_text, coverage_by_tracks
+from luthier.music.evaluation.coverage import StyledClip, coverage_by_text, coverage_by_tracks
 
 Vector = NDArray[np.float64]
 CENTRES = {"CORE-01": (0.0, 0.0), "CORE-02": (4.0, 0.0), "CORE-03": (0.0, 4.0)}

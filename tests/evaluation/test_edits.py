@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from luthier.audio.encode import write_audio
 from luthier.errors import AudioError
 from luthier.evaluation.cache import MeasureCache
-from luthier.evaluation.edits import check_edit, check_seam
 from luthier.evaluation.embedding import get_embedding
-from luthier.evaluation.listen import Ears, listen
-from luthier.evaluation.requests import ClipRequest
+from luthier.music.evaluation.clip_measures import Ears, listen
+from luthier.music.evaluation.edits import check_edit, check_seam
+from luthier.music.evaluation.requests import ClipRequest
 
 RATE = 16_000
 START_S, END_S = 3.0, 5.0

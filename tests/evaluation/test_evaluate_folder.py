@@ -11,10 +11,10 @@ import pytest
 
 from luthier.audio.encode import write_audio
 from luthier.errors import AudioError, PathError, RequestError
-from luthier.evaluation.compare import rank, scored
-from luthier.evaluation.evaluate import Evaluation, evaluate_folder
-from luthier.evaluation.requests import parse_requests, read_requests
 from luthier.files import write_json
+from luthier.music.evaluation.compare import rank, scored
+from luthier.music.evaluation.evaluate import Evaluation, evaluate_folder
+from luthier.music.evaluation.requests import parse_requests, read_requests
 from luthier.provenance import write_run
 
 RATE = 24_000
@@ -259,7 +259,7 @@ def test_real_tracks_are_measured_once(
     folders: Path, near: Evaluation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second time nothing of the reference is decoded, and the numbers are the same."""
-    from luthier.evaluation import listen
+    from luthier.music.evaluation import clip_measures as listen
 
     evaluate_folder(folders / "near", folders / "real", requests=REQUESTS)
     decoded: list[str] = []

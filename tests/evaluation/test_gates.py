@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luthier.errors import RequestError
-from luthier.evaluation.baseline import baseline_gates
 from luthier.evaluation.gates import (
     ClapAnchors,
     Measured,
@@ -19,6 +18,7 @@ from luthier.evaluation.gates import (
     relative_gate,
     share_gate,
 )
+from luthier.music.evaluation.baseline import baseline_gates
 
 N = Measured(40, "test-v1")
 

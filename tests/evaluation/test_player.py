@@ -10,8 +10,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from luthier.errors import AdapterError, ModelError, PathError
-from luthier.evaluation.player import base_of, is_checkpoint, open_player
 from luthier.files import read_json, write_json
+from luthier.music.evaluation.checkpoint_player import base_of, is_checkpoint, open_player
 from luthier.music.request import request_from
 from tiny import make_tiny_model, tiny_onnx, tiny_torch
 from tiny_checkpoints import checkpoint, tiny_run

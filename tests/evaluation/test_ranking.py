@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from luthier.errors import RequestError
-from luthier.evaluation.compare import Scored, rank, scored
+from luthier.music.evaluation.compare import Scored, rank, scored
 
 BASE = Scored(
     name="epoch=0-step=100_lora",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from luthier.evaluation.repetition import repetition
+from luthier.music.evaluation.repetition import repetition
 
 RATE = 16_000
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from luthier.audio.encode import write_audio
-from luthier.dataset.styles import load_presets
 from luthier.errors import OutputError, PathError, RequestError
-from luthier.evaluation.player import open_player
-from luthier.evaluation.requests import parse_requests, recorded_requests
-from luthier.evaluation.samples import (
+from luthier.music.dataset.styles import load_presets
+from luthier.music.evaluation.checkpoint_player import open_player
+from luthier.music.evaluation.requests import parse_requests, recorded_requests
+from luthier.music.evaluation.samples import (
     SampleSettings,
     generate_samples,
     made_clips,

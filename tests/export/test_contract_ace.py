@@ -18,9 +18,9 @@ import yaml
 
 from luthier.audio.decode import read_audio
 from luthier.cli.main import main
-from luthier.export.export import ExportReport, export_model
 from luthier.files import read_json
-from luthier.music.pipeline import MusicPipeline
+from luthier.music.export.export import ExportReport, export_model
+from luthier.music.playing.pipeline import MusicPipeline
 from luthier.music.request import MusicRequest
 from luthier.runtime.contract import CONTRACT_VERSION
 from luthier.runtime.manifest import verify_manifest

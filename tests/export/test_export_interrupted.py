@@ -14,8 +14,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from luthier.errors import ModelError, PathError
-from luthier.export.export import export_model
 from luthier.export.leftovers import remove_leftovers
+from luthier.music.export.export import export_model
 from tiny import tiny_onnx, tiny_torch
 from tiny_ace import parts, write_original
 

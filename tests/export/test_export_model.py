@@ -11,15 +11,15 @@ import torch
 from onnx import TensorProto
 
 from luthier.errors import ExportError, ModelError, OutputError, RequestError
-from luthier.export.export import export_model
 from luthier.export.graph_file import GraphError, skeleton
 from luthier.export.graph_writer import write_graph
 from luthier.export.lowering import Lowered
 from luthier.export.parity import ParityError, check, compare
 from luthier.export.precision import FLOORS, precision_of
 from luthier.export.weights import ModuleWeights
-from luthier.music.attention import plain_attention
-from luthier.music.graphs import Graph, Lengths, graphs_of
+from luthier.music.export.export import export_model
+from luthier.music.torch.attention import plain_attention
+from luthier.music.torch.graphs import Graph, Lengths, graphs_of
 from luthier.provenance import trace
 from luthier.runtime.session import open_session
 from tiny import (
@@ -246,7 +246,7 @@ def test_what_cannot_be_exported_is_named() -> None:
 
 def test_a_failed_export_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = make_tiny_model(tmp_path / "torch")
-    monkeypatch.setattr("luthier.export.export.precision_of", lambda *_: 1 / 0)
+    monkeypatch.setattr("luthier.music.export.export.precision_of", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         export_model(source, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["torch"]

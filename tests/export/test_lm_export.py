@@ -12,9 +12,9 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from luthier.errors import ModelError, RequestError
-from luthier.export.lm import LM_PRECISIONS, export_lm, write_lm
 from luthier.export.lm_weights import quantised
 from luthier.files import read_json, write_json
+from luthier.music.export.planner import LM_PRECISIONS, export_lm, write_lm
 from luthier.runtime.manifest import verify_manifest
 from tiny_lm import CODES, make_tiny_lm, tiny_lm_onnx, tiny_lm_torch
 

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from luthier.errors import ModelError
 from luthier.export.audit import lowest_precision
-from luthier.export.calibration import Activations
-from luthier.export.contract import read_graph
 from luthier.export.graph_file import skeleton
 from luthier.export.graph_writer import write_graph
 from luthier.export.lowering import Lowered
 from luthier.export.quantise import by_block
 from luthier.export.weights import ModuleWeights
-from luthier.music.graphs import Graph
+from luthier.music.export.calibration import Activations
+from luthier.music.export.contract import read_graph
+from luthier.music.torch.graphs import Graph
 from luthier.runtime.session import open_session
 
 WIDTH = 64

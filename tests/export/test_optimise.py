@@ -17,14 +17,14 @@ from torch import nn
 from luthier.export.graph_file import skeleton
 from luthier.export.graph_writer import write_graph
 from luthier.export.lowering import Lowered
-from luthier.export.optimise import optimise
-from luthier.export.optimise.minimal_filter import OUTPUTS, POINTS, TAPS, minimal_filter
-from luthier.export.optimise.values import names_read
+from luthier.export.passes.values import names_read
 from luthier.export.precision import Precision
 from luthier.export.weights import ModuleWeights
-from luthier.music.cuts import VaeDecoder, VaeEncoder
-from luthier.music.graphs import Graph
-from luthier.music.oobleck import Oobleck, without_weight_norm
+from luthier.music.export.passes.minimal_filter import OUTPUTS, POINTS, TAPS, minimal_filter
+from luthier.music.export.passes.select import optimise
+from luthier.music.torch.export_modules import VaeDecoder, VaeEncoder
+from luthier.music.torch.graphs import Graph
+from luthier.music.torch.oobleck import Oobleck, without_weight_norm
 
 Array = NDArray[np.float32]
 CHANNELS, HOP = 8, 128
@@ -135,7 +135,7 @@ def test_odd_and_large_strides_are_as_long_as_before(
 
 
 def test_a_long_input_is_cut_into_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("luthier.export.optimise.residual._CHUNK", 2048)
+    monkeypatch.setattr("luthier.music.export.passes.residual._CHUNK", 2048)
     made = Pair(tmp_path, "vae_decoder")
     for frames in (16, 23):
         assert made.snr(_input("vae_decoder", 2, frames)) > CLOSE
@@ -145,8 +145,8 @@ def test_a_long_input_is_cut_into_chunks(tmp_path: Path, monkeypatch: pytest.Mon
 def test_the_last_layers_are_computed_in_stretches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ratios: tuple[int, ...]
 ) -> None:
-    monkeypatch.setattr("luthier.export.optimise.stretches._STRETCH", 2**11)
-    monkeypatch.setattr("luthier.export.optimise.stretches._WASTE", 100)
+    monkeypatch.setattr("luthier.music.export.passes.stretches._STRETCH", 2**11)
+    monkeypatch.setattr("luthier.music.export.passes.stretches._WASTE", 100)
     vae = _oobleck(ratios)
     longer = Pair(tmp_path, "vae_decoder", vae)
     for frames in (1, 2, 23, 40):
@@ -159,8 +159,8 @@ def test_what_odd_strides_make_is_not_cut_into_stretches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # They make one sample less than their stride for each frame: stretches would not fit together.
-    monkeypatch.setattr("luthier.export.optimise.stretches._STRETCH", 2**11)
-    monkeypatch.setattr("luthier.export.optimise.stretches._WASTE", 100)
+    monkeypatch.setattr("luthier.music.export.passes.stretches._STRETCH", 2**11)
+    monkeypatch.setattr("luthier.music.export.passes.stretches._WASTE", 100)
     made = Pair(tmp_path, "vae_decoder", _oobleck((3, 5)))
     assert made.snr(_input("vae_decoder", 1, 23)) > CLOSE
 

@@ -19,11 +19,11 @@ from torch import nn
 from luthier.export.graph_file import skeleton
 from luthier.export.graph_writer import write_graph
 from luthier.export.lowering import Lowered
-from luthier.export.optimise import optimise
 from luthier.export.precision import Precision
 from luthier.export.weights import ModuleWeights
-from luthier.music.cuts import DitDecoder
-from luthier.music.graphs import Graph
+from luthier.music.export.passes.select import optimise
+from luthier.music.torch.export_modules import DitDecoder
+from luthier.music.torch.graphs import Graph
 
 Array = NDArray[np.float32]
 CHANNELS, WIDTH, PATCH, WINDOW = 8, 32, 2, 8

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from luthier.export.quality import Quality, QualityError, check_quality
+from luthier.music.export.quality import Quality, QualityError, check_quality
 
 GOOD = Quality("int8", "mel-stats-v1", 4, 44, 1.0, 1.04, 0.01, 0.40, 0.39, 0.05)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from band import RATE, play
-from luthier.matrix.against import compare_layer, compare_outside
+from luthier.matrix.compare_audio import compare_layer, compare_outside
 
 SONG = play(120, "C major", 8.0)
 WINDOW = (2.0, 5.0)

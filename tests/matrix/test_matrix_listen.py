@@ -12,8 +12,8 @@ import pytest
 from band import RATE, play
 from luthier.audio.encode import write_audio
 from luthier.errors import AudioError
+from luthier.matrix.clip_measures import listen
 from luthier.matrix.grid import Cell, Job
-from luthier.matrix.listen import listen
 
 CELL = Cell("mini", Job("text2music"), 120, "C major", 10.0, 1, None, 1)
 REPAINT = replace(CELL, job=Job("repaint"))

@@ -16,9 +16,9 @@ from band import RATE, play
 from luthier.audio.encode import write_audio
 from luthier.errors import PathError
 from luthier.matrix.devices import write_device_entry
+from luthier.matrix.page import matrix_page
 from luthier.matrix.recommend import RULES, recommended
 from luthier.report.heatmap import Heat, HeatMap, heatmap_html, shade_of
-from luthier.report.matrix import matrix_page
 
 NASTY = '<img src=x onerror=alert(1)>"&{{body}}'
 ROWS = [

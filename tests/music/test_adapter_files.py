@@ -17,9 +17,15 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from luthier.errors import AdapterError, ModelError
-from luthier.music.adapters import AdapterShelf, base_note, check_fit, feeds_of, open_adapter
-from luthier.music.model import write_manifest
+from luthier.music.playing.adapters import (
+    AdapterShelf,
+    base_note,
+    check_fit,
+    feeds_of,
+    open_adapter,
+)
 from luthier.music.request_lora import Lora
+from luthier.music.torch.model import write_manifest
 from luthier.runtime.adaptable import Linear
 from luthier.runtime.tensors import tensors_of
 from tiny_adapters import write_adapter
@@ -186,7 +192,7 @@ def test_folders_that_are_something_else_are_named(tmp_path: Path, make: Make) -
 def test_a_file_of_no_adapter_s_size_is_not_read(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("luthier.music.adapter_file.MOST_BYTES", 1000)
+    monkeypatch.setattr("luthier.music.adapters.file.MOST_BYTES", 1000)
     assert "larger than 0.001 MB" in sentence(make())
 
 

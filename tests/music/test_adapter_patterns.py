@@ -9,7 +9,7 @@ import pytest
 from peft.utils.other import get_pattern_key
 
 from luthier.errors import AdapterError
-from luthier.music.adapter_patterns import Patterns
+from luthier.music.adapters.patterns import Patterns
 
 LAYERS = [
     f"{prefix}layers.{i}.{part}"

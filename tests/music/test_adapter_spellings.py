@@ -17,9 +17,9 @@ from peft import PeftModel
 import tiny_ace
 from luthier.errors import AdapterError, OutputError, RequestError
 from luthier.files import read_json
-from luthier.music.adapter_convert import convert, difference, plan_conversion
-from luthier.music.adapter_file import read_adapter
-from luthier.music.adapter_writer import FOLDERS, SPELLINGS
+from luthier.music.adapters.convert import convert, difference, plan_conversion
+from luthier.music.adapters.file import read_adapter
+from luthier.music.adapters.writer import FOLDERS, SPELLINGS
 from luthier.training.lora import load_adapter
 from other_programs import (
     folded,

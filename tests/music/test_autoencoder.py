@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from luthier.music.autoencoder import MiniAutoencoder, autoencoder_from
-from luthier.music.fourier import Spectrum
+from luthier.music.torch.autoencoder import MiniAutoencoder, autoencoder_from
+from luthier.music.torch.fourier import Spectrum
 
 
 def tones(seconds: float = 1.0, rate: int = 8000) -> torch.Tensor:

@@ -15,11 +15,11 @@ from safetensors.torch import load_file, save_file
 from luthier.errors import ModelError
 from luthier.export.weights import StoredWeights
 from luthier.files import read_json, write_json
-from luthier.music.checkpoints import open_model
-from luthier.music.denoiser import denoise, encode_conditions
-from luthier.music.model import MusicModel, load_model, save_model
-from luthier.music.original_layout import diffusers_name, original_name
-from luthier.music.weight_files import safetensors_files
+from luthier.music.torch.denoiser import denoise, encode_conditions
+from luthier.music.torch.model import MusicModel, load_model, save_model
+from luthier.music.torch.model_folder import open_model
+from luthier.music.torch.original_layout import diffusers_name, original_name
+from luthier.music.torch.weight_files import safetensors_files
 from luthier.training.merge_base import shards_of
 from tiny_ace import CHANNELS, parts, write_diffusers, write_original
 

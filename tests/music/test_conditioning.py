@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from luthier.errors import ModelError
-from luthier.music import conditioning
+from luthier.music.playing import conditioning
 from tiny import SPEC
 
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from diffusers.pipelines.ace_step.modeling_ace_step import AceStepConditionEncoder
 
-from luthier.music.attention import plain_attention
-from luthier.music.denoiser import denoise, encode_conditions, pack, tokenize
 from luthier.music.templates import lyrics_text
+from luthier.music.torch.attention import plain_attention
+from luthier.music.torch.denoiser import denoise, encode_conditions, pack, tokenize
 from tiny import denoiser_inputs, diffusers_velocity, tiny_model
 
 MODEL = tiny_model()

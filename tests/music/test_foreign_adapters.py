@@ -16,19 +16,19 @@ from safetensors.torch import load_file, save_file
 
 from luthier.cli.main import main
 from luthier.errors import AdapterError, LuthierError
-from luthier.evaluation.player import open_player
 from luthier.files import write_json
-from luthier.music.adapter_file import read_adapter
-from luthier.music.adapters import AdapterShelf, check_fit, feeds_of, open_adapter
-from luthier.music.graphs import Graph, graphs_of
-from luthier.music.model import load_model, save_model
+from luthier.music.adapters.file import read_adapter
+from luthier.music.evaluation.checkpoint_player import open_player
+from luthier.music.playing.adapters import AdapterShelf, check_fit, feeds_of, open_adapter
 from luthier.music.request import request_from
 from luthier.music.request_lora import Lora
+from luthier.music.torch.graphs import Graph, graphs_of
+from luthier.music.torch.model import load_model, save_model
+from luthier.music.training.merge_check import _velocity
 from luthier.runtime.adaptable import AdaptableGraph
 from luthier.training.lora import load_adapter
 from luthier.training.merge import merge, plan_merge
 from luthier.training.merge_adapters import Weighted
-from luthier.training.merge_check import _velocity
 from other_programs import linear_weights, original, with_weights
 from other_programs import velocity as velocity64
 from tiny import tiny_model
@@ -471,7 +471,7 @@ def test_two_strengths_that_differ_are_refused_and_equal_ones_are_taken(
 
 
 def test_converted_back_a_foreign_file_keeps_its_tensors(tmp_path: Path) -> None:
-    from luthier.music.adapter_convert import convert
+    from luthier.music.adapters.convert import convert
 
     place = write(tmp_path / "a", FOREIGN["kohya"][0](), None, "style")
     convert(place, "comfyui", tmp_path / "c.safetensors")

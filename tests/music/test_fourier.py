@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from luthier.music.fourier import EXACT, Spectrum
+from luthier.music.torch.fourier import EXACT, Spectrum
 
 Doubles = NDArray[np.float64]
 

@@ -14,20 +14,20 @@ import torch
 from numpy.typing import NDArray
 
 from golden_models import GOLDEN, REQUEST, expected, golden_model
-from luthier.export.export import export_model
 from luthier.files import read_json
 from luthier.music import templates
-from luthier.music.checkpoints import open_model
-from luthier.music.model import load_model
-from luthier.music.pieces import Conditions, Piece, plan_of
-from luthier.music.pipeline import MusicPipeline
-from luthier.music.prepare import prepare, read_source
+from luthier.music.export.export import export_model
+from luthier.music.playing.onnx_denoiser import Denoiser
+from luthier.music.playing.pieces import Conditions, Piece, plan_of
+from luthier.music.playing.pipeline import MusicPipeline
+from luthier.music.playing.prepare import prepare, read_source
+from luthier.music.playing.sampler import sample
 from luthier.music.request import MusicRequest, request_from
-from luthier.music.sampler import sample
-from luthier.music.velocity import Denoiser
+from luthier.music.torch.model import load_model
+from luthier.music.torch.model_folder import open_model
+from luthier.music.training.feature_encoder import Encoder
+from luthier.music.training.task_mix import context_of
 from luthier.progress import SILENT
-from luthier.training.encode import Encoder
-from luthier.training.tasks import context_of
 
 Floats = NDArray[np.float32]
 SAME = 5e-5  # relative root mean square of latents

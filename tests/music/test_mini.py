@@ -14,10 +14,10 @@ from luthier.cli.main import main
 from luthier.errors import ModelError
 from luthier.files import read_json
 from luthier.music.mini import onnx_folder, torch_folder
-from luthier.music.model import load_model
-from luthier.music.pipeline import MusicPipeline
+from luthier.music.playing.pipeline import MusicPipeline
 from luthier.music.request import request_from
 from luthier.music.spec import load_spec
+from luthier.music.torch.model import load_model
 from tiny_lm import tiny_lm_onnx
 
 MAX_BYTES = 40_000_000

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from luthier.errors import ModelError, PathError
-from luthier.music.model import load_model, save_model
+from luthier.music.torch.model import load_model, save_model
 from tiny import make_tiny_model, tiny_model
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from luthier.music.oobleck import Oobleck, context_frames
+from luthier.music.torch.oobleck import Oobleck, context_frames
 
 
 @pytest.mark.parametrize("ratios", [[2, 4, 4, 6, 10], [2, 4, 6], [2, 2]])

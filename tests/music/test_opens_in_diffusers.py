@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 
 import tiny_ace
 from luthier.cli.main import main
-from luthier.evaluation.player import torch_pipeline
 from luthier.files import read_json
-from luthier.music.autoencoder import MiniAutoencoder
+from luthier.music.evaluation.checkpoint_player import torch_pipeline
 from luthier.music.mini import torch_folder
-from luthier.music.model import load_model, save_model
-from luthier.music.pipeline import MusicPipeline
+from luthier.music.playing.pipeline import MusicPipeline
 from luthier.music.request import request_from
+from luthier.music.torch.autoencoder import MiniAutoencoder
+from luthier.music.torch.model import load_model, save_model
 from luthier.training.config import config_from
-from luthier.training.trained import prepare, save_trained
+from luthier.training.weights_io import prepare, save_trained
 
 SEED, FRAMES = 3, 300
 
@@ -141,4 +141,4 @@ def test_where_luthier_is_installed_mini_opens_whole() -> None:
     pipeline = AceStepPipeline.from_pretrained(torch_folder())
     assert isinstance(pipeline.vae, MiniAutoencoder)
     kind = read_json(torch_folder() / "model_index.json")["vae"]
-    assert kind == ["luthier.music.autoencoder", "MiniAutoencoder"]
+    assert kind == ["luthier.music.torch.autoencoder", "MiniAutoencoder"]

@@ -12,10 +12,10 @@ import torch
 from luthier.audio.encode import write_audio
 from luthier.errors import ModelError, RequestError
 from luthier.music import templates
-from luthier.music.denoiser import denoise, encode_conditions
-from luthier.music.pipeline import MusicPipeline
+from luthier.music.playing.pipeline import MusicPipeline
+from luthier.music.playing.schedule import step_times
 from luthier.music.request import request_from
-from luthier.music.schedule import step_times
+from luthier.music.torch.denoiser import denoise, encode_conditions
 from tiny import SPEC, tiny_model, tiny_onnx
 
 ASKED = {"prompt": "calm piano", "bpm": 84, "key": "Am", "duration": 2.345, "seed": 7}

@@ -16,15 +16,15 @@ import torch
 import tiny_ace
 from luthier.cli.main import main
 from luthier.errors import AdapterError
-from luthier.export.export import export_model
-from luthier.music.adapters import AdapterShelf, feeds_of
-from luthier.music.checkpoints import open_model
-from luthier.music.graphs import Graph, graphs_of
+from luthier.music.export.export import export_model
 from luthier.music.mini import onnx_folder, torch_folder
-from luthier.music.model import load_model, save_model
-from luthier.music.pipeline import MusicPipeline
+from luthier.music.playing.adapters import AdapterShelf, feeds_of
+from luthier.music.playing.pipeline import MusicPipeline
 from luthier.music.request import request_from
 from luthier.music.request_lora import Lora
+from luthier.music.torch.graphs import Graph, graphs_of
+from luthier.music.torch.model import load_model, save_model
+from luthier.music.torch.model_folder import open_model
 from luthier.provenance import trace
 from luthier.runtime.adaptable import AdaptableGraph
 from luthier.runtime.pool import SessionPool

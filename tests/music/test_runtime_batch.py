@@ -10,7 +10,7 @@ import pytest
 
 from luthier.audio.encode import write_audio
 from luthier.errors import RequestError
-from luthier.music.pipeline import MusicPipeline
+from luthier.music.playing.pipeline import MusicPipeline
 from luthier.music.request import request_from
 from tiny import SPEC, tiny_onnx
 

@@ -10,12 +10,12 @@ import pytest
 from numpy.typing import NDArray
 
 from luthier.errors import CancelledError, ModelError, RequestError
-from luthier.music.conditioning import Extent
-from luthier.music.pieces import Conditions, Piece, plan_of
-from luthier.music.pipeline import MusicPipeline
+from luthier.music.playing.conditioning import Extent
+from luthier.music.playing.pieces import Conditions, Piece, plan_of
+from luthier.music.playing.pipeline import MusicPipeline
+from luthier.music.playing.sampler import sample
 from luthier.music.request import request_from
 from luthier.music.resolve import resolve
-from luthier.music.sampler import sample
 from luthier.progress import SILENT
 from tiny import SPEC, tiny_onnx
 
@@ -149,7 +149,7 @@ def test_guidance_keeps_to_its_interval() -> None:
 
 
 def test_a_wrong_precision_name_is_a_sentence(tmp_path: Any) -> None:
-    from luthier.export.export import export_model
+    from luthier.music.export.export import export_model
 
     with pytest.raises(RequestError, match=r"fp8.*fp32"):
         export_model(tmp_path, tmp_path / "out", precision="fp8")  # type: ignore[arg-type]

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from luthier.errors import ModelError, StorageError
-from luthier.music import sound as module
-from luthier.music.sound import Ending, Sound, Splice
+from luthier.music.playing import rendered_audio as module
+from luthier.music.playing.rendered_audio import Ending, Sound, Splice
 
 Floats = NDArray[np.float32]
 RATE = 100

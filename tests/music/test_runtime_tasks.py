@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from luthier.audio.decode import read_audio
 from luthier.audio.encode import write_audio
-from luthier.music.pipeline import Generated, MusicPipeline
+from luthier.music.playing.pipeline import Generated, MusicPipeline
 from luthier.music.request import request_from
 from tiny import SPEC, tiny_onnx
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from diffusers.guiders.adaptive_projected_guidance import MomentumBuffer, normalized_guidance
 
-from luthier.music.guidance import ProjectedGuidance, angle_based, classifier_free
-from luthier.music.schedule import from_source, step_times
+from luthier.music.playing.guidance import ProjectedGuidance, angle_based, classifier_free
+from luthier.music.playing.schedule import from_source, step_times
 
 
 @pytest.mark.parametrize(

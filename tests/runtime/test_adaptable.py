@@ -16,10 +16,10 @@ from luthier.errors import ModelError
 from luthier.export.graph_file import skeleton
 from luthier.export.graph_writer import write_graph
 from luthier.export.lowering import Lowered
-from luthier.export.optimise import optimise
 from luthier.export.weights import ModuleWeights, Renamed
-from luthier.music.graphs import Graph, graphs_of
+from luthier.music.export.passes.select import optimise
 from luthier.music.mini import onnx_folder
+from luthier.music.torch.graphs import Graph, graphs_of
 from luthier.runtime.adaptable import AdaptableGraph, input_names
 from luthier.runtime.pool import SessionPool
 from luthier.runtime.session import Graphs, open_session

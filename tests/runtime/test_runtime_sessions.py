@@ -87,7 +87,7 @@ def test_two_pipelines_share_a_session_and_a_new_export_does_not() -> None:
 
 
 def test_a_tight_limit_plays_the_same(tmp_path: Path) -> None:
-    from luthier.music.pipeline import MusicPipeline
+    from luthier.music.playing.pipeline import MusicPipeline
     from luthier.music.request import request_from
 
     request = request_from({"prompt": "x", "duration": 1, "seed": 1})

@@ -12,12 +12,12 @@ from starlette.testclient import TestClient
 
 from luthier.music.mini import onnx_folder
 from luthier.server.app import create_app
-from luthier.server.cleaning import Cleaner, Places
 from luthier.server.config import ServerConfig, WorkerSetup
-from luthier.server.leases import Leases
-from luthier.server.queue import Queue
+from luthier.server.queue.leases import Leases
+from luthier.server.queue.queue import Queue
+from luthier.server.queue.retention import Cleaner, Places
+from luthier.server.queue.task import Task
 from luthier.server.supervisor import Supervisor
-from luthier.server.tasks import Task
 
 Wait = Callable[..., Task]
 

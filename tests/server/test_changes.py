@@ -7,10 +7,10 @@ import os
 
 import pytest
 
-from luthier.server import changes as changes_module
-from luthier.server.changes import Changes
-from luthier.server.leases import Leases
-from luthier.server.queue import Queue
+from luthier.server.queue import task_events as changes_module
+from luthier.server.queue.leases import Leases
+from luthier.server.queue.queue import Queue
+from luthier.server.queue.task_events import Changes
 from luthier.server.supervisor import Supervisor
 
 

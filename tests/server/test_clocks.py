@@ -15,21 +15,21 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from luthier.server import job_runner
 from luthier.server.app import create_app
-from luthier.server.changes import Changes
-from luthier.server.clock import Uptime, Watch
 from luthier.server.config import ServerConfig, WorkerSetup
-from luthier.server.job_process import Process
-from luthier.server.job_runner import JobRunner
-from luthier.server.jobs import Job, Jobs
-from luthier.server.leases import Leases
-from luthier.server.metrics import Metrics
-from luthier.server.outlook import Outlook
-from luthier.server.queue import Queue
+from luthier.server.http.metrics import Metrics
+from luthier.server.jobs import runner as job_runner
+from luthier.server.jobs.jobs import Job, Jobs
+from luthier.server.jobs.process import Process
+from luthier.server.jobs.runner import JobRunner
+from luthier.server.queue.clock import Uptime, Watch
+from luthier.server.queue.eta import Outlook
+from luthier.server.queue.leases import Leases
+from luthier.server.queue.queue import Queue
+from luthier.server.queue.task import Task
+from luthier.server.queue.task_events import Changes
 from luthier.server.supervisor import Supervisor
-from luthier.server.tasks import Task
-from luthier.server.webhooks import Webhooks
+from luthier.server.webhooks.outbox import Webhooks
 
 Wait = Callable[..., Task]
 HOUR, WEEK = 3600.0, 7 * 86400.0

@@ -13,11 +13,11 @@ import pytest
 from fastapi import Request
 from test_server_live import serving
 
-from luthier.server import body, connections
-from luthier.server.auth import Keys
-from luthier.server.connections import allow_open_files
-from luthier.server.multipart import Limits
-from luthier.server.refusals import Refusal
+from luthier.server.http import body, connections
+from luthier.server.http.auth import Keys
+from luthier.server.http.connections import allow_open_files
+from luthier.server.http.errors import Refusal
+from luthier.server.http.multipart import Limits
 
 HEADERS = b"POST /release_task HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
 

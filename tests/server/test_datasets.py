@@ -17,10 +17,10 @@ from starlette.testclient import TestClient
 
 from luthier.audio.encode import write_audio
 from luthier.files import write_json
+from luthier.server.acestep.datasets import merged
 from luthier.server.app import create_app
 from luthier.server.config import ServerConfig
-from luthier.server.datasets import merged
-from luthier.server.shapes.datasets import LabelStatus, PreprocessStatus
+from luthier.server.schemas.datasets import LabelStatus, PreprocessStatus
 from prepared import source
 
 RATE = 16000
@@ -122,7 +122,7 @@ def test_from_a_folder_to_a_data_set(config: ServerConfig, root: Path) -> None:
         assert (built["status"], built["result"]["num_tensors"]) == ("completed", 3), built
         held = client.post("/v1/training/load_tensor_info", json={"tensor_dir": "set"})
         assert data(held)["tracks"] == 3
-        from luthier.dataset.build import SPLITS, load_rows
+        from luthier.music.dataset.build import SPLITS, load_rows
 
         rows = {row["keys"]: row for split in SPLITS for row in load_rows(root / "set", split)}
         assert rows["calm"]["caption"] == "zulu, calm piano"
@@ -341,7 +341,7 @@ def test_what_is_no_data_set_is_neither_loaded_nor_overwritten(
 def test_a_folder_of_too_many_recordings_is_refused(
     config: ServerConfig, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("luthier.server.dataset_files._MOST_SAMPLES", 2)
+    monkeypatch.setattr("luthier.server.acestep.dataset_files._MOST_SAMPLES", 2)
     with working(config, root) as client:
         assert "more than 2" in post(client, "scan", audio_dir="raw").json()["detail"]
         (root / "bare").mkdir()

@@ -15,9 +15,9 @@ from luthier.errors import LuthierError
 from luthier.files import sha256_of
 from luthier.matrix.recommend import recommended
 from luthier.music.mini import onnx_folder
+from luthier.server.acestep.recommendations import explored_from
 from luthier.server.app import create_app
 from luthier.server.config import ServerConfig
-from luthier.server.explored import explored_from
 
 HOME = "http://127.0.0.1:8001"
 MODELS = {"mini": onnx_folder()}

@@ -21,13 +21,13 @@ from luthier.cli.main import main
 from luthier.errors import RequestError
 from luthier.server.app import create_app
 from luthier.server.config import ServerConfig
-from luthier.server.job_forms import COMMANDS, Roots, words_of
-from luthier.server.job_log import progress_of, tail
-from luthier.server.job_process import Process, environment, is_running
-from luthier.server.job_runner import JobRunner
-from luthier.server.jobs import Job, Jobs
-from luthier.server.shapes.jobs import Command
-from luthier.server.store import Store
+from luthier.server.jobs.commands import COMMANDS, Roots, words_of
+from luthier.server.jobs.jobs import Job, Jobs
+from luthier.server.jobs.log import progress_of, tail
+from luthier.server.jobs.process import Process, environment, is_running
+from luthier.server.jobs.runner import JobRunner
+from luthier.server.queue.database import Store
+from luthier.server.schemas.jobs import Command
 
 BASE = "http://127.0.0.1:8001"
 

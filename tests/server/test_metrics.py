@@ -12,8 +12,8 @@ from test_server_routes import RESULT, claimed, release
 
 from luthier.server.app import create_app
 from luthier.server.config import ServerConfig
-from luthier.server.leases import Leases
-from luthier.server.queue import Queue
+from luthier.server.queue.leases import Leases
+from luthier.server.queue.queue import Queue
 
 
 def numbers(client: TestClient) -> dict[tuple[str, ...], float]:

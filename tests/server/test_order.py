@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from luthier.server.leases import Leases
-from luthier.server.order import Place, next_number, place_for, position_of
-from luthier.server.queue import Accepted, Queue, Traits
+from luthier.server.queue.fair_order import Place, next_number, place_for, position_of
+from luthier.server.queue.leases import Leases
+from luthier.server.queue.queue import Accepted, Queue, Traits
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from luthier.errors import StorageError
-from luthier.server.leases import Leases
-from luthier.server.queue import Queue
-from luthier.server.refusals import ConflictError, NotFoundError, QueueFullError, ReusedKeyError
-from luthier.server.tasks import ENDED
+from luthier.server.http.errors import ConflictError, NotFoundError, QueueFullError, ReusedKeyError
+from luthier.server.queue.leases import Leases
+from luthier.server.queue.queue import Queue
+from luthier.server.queue.task import ENDED
 
 
 @pytest.fixture

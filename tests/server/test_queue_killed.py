@@ -9,15 +9,15 @@ import sys
 import time
 from pathlib import Path
 
-from luthier.server.leases import Leases
-from luthier.server.queue import Queue
+from luthier.server.queue.leases import Leases
+from luthier.server.queue.queue import Queue
 
 # Says an id only after the queue has accepted it; says an end only after the queue has.
 _CHILD = """
 import sys
 from pathlib import Path
-from luthier.server.leases import Leases
-from luthier.server.queue import Queue
+from luthier.server.queue.leases import Leases
+from luthier.server.queue.queue import Queue
 queue = Queue(Path(sys.argv[1]))
 leases = Leases(queue, most_attempts=1000)
 worker = sys.argv[2]

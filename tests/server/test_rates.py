@@ -11,7 +11,7 @@ from test_server_routes import error_of
 
 from luthier.server.app import create_app
 from luthier.server.config import ServerConfig
-from luthier.server.rates import Rates, network_of
+from luthier.server.http.throttle import Rates, network_of
 
 
 def test_a_burst_passes_and_then_the_rate_holds() -> None:

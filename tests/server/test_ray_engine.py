@@ -16,12 +16,12 @@ from test_worker import LONG, SHORT, music
 
 from luthier.audio.decode import read_audio
 from luthier.audio.encode import write_audio
-from luthier.server.cleaning import Cleaner, Places
 from luthier.server.config import WorkerSetup
-from luthier.server.leases import Leases
-from luthier.server.queue import Queue
+from luthier.server.queue.leases import Leases
+from luthier.server.queue.queue import Queue
+from luthier.server.queue.retention import Cleaner, Places
+from luthier.server.queue.task import Task
 from luthier.server.supervisor import Supervisor
-from luthier.server.tasks import Task
 
 pytest.importorskip("ray")
 Wait = Callable[..., Task]

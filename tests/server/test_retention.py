@@ -15,16 +15,16 @@ from typing import Any
 import pytest
 
 from luthier.errors import RequestError
-from luthier.server import cleaning
-from luthier.server.cleaning import Cleaner, Places
-from luthier.server.clock import Uptime
-from luthier.server.datasets import Datasets
+from luthier.server.acestep.datasets import Datasets
 from luthier.server.home import check_home, keep_journal
-from luthier.server.inventory import Inventory
-from luthier.server.jobs import Jobs
-from luthier.server.leases import Leases
-from luthier.server.queue import Queue
-from luthier.server.store import Store
+from luthier.server.jobs.jobs import Jobs
+from luthier.server.queue import retention as cleaning
+from luthier.server.queue.clock import Uptime
+from luthier.server.queue.database import Store
+from luthier.server.queue.inventory import Inventory
+from luthier.server.queue.leases import Leases
+from luthier.server.queue.queue import Queue
+from luthier.server.queue.retention import Cleaner, Places
 
 KEEP_S = 3600.0
 LONG_AGO = 10**9

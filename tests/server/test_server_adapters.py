@@ -15,19 +15,19 @@ from starlette.testclient import TestClient
 from luthier.audio.decode import read_audio
 from luthier.cli.main import main
 from luthier.errors import StorageError
-from luthier.music.adapter_convert import convert
+from luthier.music.adapters.convert import convert
 from luthier.music.mini import onnx_folder
 from luthier.music.request import request_from
 from luthier.runtime.adaptable import Linear
 from luthier.runtime.session import Graphs
-from luthier.server.adapters import Adapters
-from luthier.server.answers import _without_places
+from luthier.server.acestep.answers import _without_places
+from luthier.server.acestep.lora_catalogue import Adapters
 from luthier.server.app import create_app
-from luthier.server.cleaning import Places
 from luthier.server.config import ServerConfig, WorkerSetup
-from luthier.server.queue import Queue
+from luthier.server.queue.queue import Queue
+from luthier.server.queue.retention import Places
+from luthier.server.queue.task import Task
 from luthier.server.supervisor import Supervisor
-from luthier.server.tasks import Task
 from tiny_adapters import write_adapter
 
 LINEARS: dict[str, Linear] = dict(Graphs(onnx_folder(), 1).linears("dit_decoder"))
@@ -342,7 +342,7 @@ def test_an_adapter_is_read_once_until_it_changes(
 ) -> None:
     first = accepted(client, lora="lofi")[0]["sha256"]
     with monkeypatch.context() as patch:
-        patch.setattr("luthier.server.adapters.open_adapter", None)
+        patch.setattr("luthier.server.acestep.lora_catalogue.open_adapter", None)
         assert accepted(client, lora="lofi")[0]["sha256"] == first
     write_adapter(root / "lofi", LINEARS, seed=9)
     assert accepted(client, lora="lofi")[0]["sha256"] != first

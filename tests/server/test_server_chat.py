@@ -16,11 +16,11 @@ from test_server_routes import claimed, error_of
 
 from luthier.audio.decode import read_audio
 from luthier.audio.encode import write_audio
+from luthier.server.acestep.chat import words_of
 from luthier.server.app import create_app
-from luthier.server.chat import words_of
 from luthier.server.config import ServerConfig
-from luthier.server.leases import Leases
-from luthier.server.queue import Queue
+from luthier.server.queue.leases import Leases
+from luthier.server.queue.queue import Queue
 from luthier.server.work import Musician
 
 CHAT = "/v1/chat/completions"

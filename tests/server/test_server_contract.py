@@ -18,8 +18,8 @@ from luthier.cli import serve
 from luthier.cli.main import build_parser, main
 from luthier.errors import RequestError
 from luthier.server.config import ServerConfig
-from luthier.server.leases import Leases
-from luthier.server.queue import Queue
+from luthier.server.queue.leases import Leases
+from luthier.server.queue.queue import Queue
 
 OPEN, HEADER, TOKEN = "no key", "header", "header or ai_token"
 ID = "/v1/tasks/x"

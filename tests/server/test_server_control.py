@@ -7,8 +7,8 @@ import json
 from starlette.testclient import TestClient
 from test_server_routes import RESULT, claimed, data_of, error_of, polled, release
 
-from luthier.server.leases import Leases
-from luthier.server.queue import Queue
+from luthier.server.queue.leases import Leases
+from luthier.server.queue.queue import Queue
 
 
 def test_tasks_are_listed_cancelled_retried_and_deleted(client: TestClient, queue: Queue) -> None:

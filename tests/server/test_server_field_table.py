@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from luthier.errors import RequestError
-from luthier.server.fields import Asked, asked_from
+from luthier.server.acestep.release_fields import Asked, asked_from
 
 FREE = "no effect"  # taken, with nothing to decide
 MODEL = "the model's own"

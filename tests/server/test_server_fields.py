@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from luthier.errors import RequestError
-from luthier.server.fields import asked_from
-from luthier.server.options import NO_EFFECT, NO_EFFECT_ALIASES
+from luthier.music.task_options import NO_EFFECT, NO_EFFECT_ALIASES
+from luthier.server.acestep.release_fields import asked_from
 
 RECORDING = Path("a.wav")
 # field of ours, value as sent, value as understood, every name that clients use

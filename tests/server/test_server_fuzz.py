@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from luthier.music.mini import onnx_folder
+from luthier.server.acestep.release_fields import _KNOWN
 from luthier.server.app import create_app
 from luthier.server.config import ServerConfig, WorkerSetup
-from luthier.server.fields import _KNOWN
 
 JSON = {"content-type": "application/json"}
 POSTS = (

@@ -62,7 +62,7 @@ def test_answers_have_safe_headers(client: TestClient) -> None:
 def test_the_log_knows_no_prompts_keys_or_forged_lines(
     locked: TestClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from luthier.server.logs import JsonLines
+    from luthier.server.http.logs import JsonLines
 
     with caplog.at_level(logging.INFO, "luthier.server"):
         headers = {"Authorization": "Bearer one"}

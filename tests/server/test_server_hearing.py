@@ -14,15 +14,15 @@ from test_server_routes import claimed, data_of, error_of, polled
 
 from luthier.audio.encode import write_audio
 from luthier.errors import RequestError
-from luthier.music.encoder import Encoder
 from luthier.music.mini import onnx_folder
-from luthier.music.pipeline import MusicPipeline
 from luthier.music.planner.fields import Grammars
+from luthier.music.playing.encoder import Encoder
+from luthier.music.playing.pipeline import MusicPipeline
 from luthier.music.request_values import codes_value
 from luthier.server.app import create_app
 from luthier.server.config import ServerConfig, WorkerSetup
-from luthier.server.leases import Leases
-from luthier.server.queue import Queue
+from luthier.server.queue.leases import Leases
+from luthier.server.queue.queue import Queue
 from luthier.server.work import Musician
 from tiny import tiny_onnx
 from tiny_lm import CODES, tiny_lm_onnx

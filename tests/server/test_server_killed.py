@@ -23,10 +23,10 @@ import pytest
 from test_server_live import serving, submitted
 
 from luthier.audio.decode import read_audio
-from luthier.server.cleaning import Places
-from luthier.server.leases import Leases
-from luthier.server.queue import Queue
-from luthier.server.tasks import DAMAGED, Task
+from luthier.server.queue.leases import Leases
+from luthier.server.queue.queue import Queue
+from luthier.server.queue.retention import Places
+from luthier.server.queue.task import DAMAGED, Task
 
 KILLS = 200
 _JOURNAL = """

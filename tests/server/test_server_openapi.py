@@ -11,8 +11,8 @@ import pytest
 from jsonschema import Draft202012Validator
 from starlette.testclient import TestClient
 
-from luthier.server.options import NO_EFFECT
-from luthier.server.shapes.release import EXAMPLES
+from luthier.music.task_options import NO_EFFECT
+from luthier.server.schemas.release import EXAMPLES
 
 DOCS = Path(__file__).parents[2] / "docs"
 

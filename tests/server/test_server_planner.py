@@ -17,9 +17,9 @@ from luthier.errors import CancelledError
 from luthier.music.planner.fields import Grammars
 from luthier.server.app import create_app
 from luthier.server.config import ServerConfig, WorkerSetup
-from luthier.server.leases import Leases
-from luthier.server.queue import Queue
-from luthier.server.tasks import Task
+from luthier.server.queue.leases import Leases
+from luthier.server.queue.queue import Queue
+from luthier.server.queue.task import Task
 from luthier.server.work import Musician
 from tiny import tiny_onnx
 from tiny_lm import tiny_lm_onnx

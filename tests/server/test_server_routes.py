@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from luthier.server.leases import Leases
-from luthier.server.queue import Queue
-from luthier.server.tasks import Task
+from luthier.server.queue.leases import Leases
+from luthier.server.queue.queue import Queue
+from luthier.server.queue.task import Task
 
 SONG = {"prompt": "rain", "bpm": 90, "batch_size": 1}
 PIECE: dict[str, Any] = {

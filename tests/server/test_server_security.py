@@ -14,13 +14,13 @@ from starlette.testclient import TestClient
 from test_server_routes import RESULT, SONG, claimed, data_of, error_of
 
 from luthier.server.app import create_app
-from luthier.server.auth import Links
-from luthier.server.cleaning import Places
 from luthier.server.config import ServerConfig
-from luthier.server.leases import Leases
-from luthier.server.paths import result_file
-from luthier.server.queue import Queue
-from luthier.server.refusals import Refusal
+from luthier.server.http.auth import Links
+from luthier.server.http.errors import Refusal
+from luthier.server.http.paths import result_file
+from luthier.server.queue.leases import Leases
+from luthier.server.queue.queue import Queue
+from luthier.server.queue.retention import Places
 
 ORIGIN = "http://127.0.0.1:8001"
 POSTS = ("/release_task", "/query_result", "/create_random_sample", "/format_input")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from luthier.server.leases import Leases
-from luthier.server.outlook import Outlook
-from luthier.server.queue import Queue, Traits
+from luthier.server.queue.eta import Outlook
+from luthier.server.queue.leases import Leases
+from luthier.server.queue.queue import Queue, Traits
 
 
 @pytest.fixture

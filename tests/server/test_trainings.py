@@ -14,11 +14,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from luthier.errors import RequestError
+from luthier.server.acestep.training_request import form_of
 from luthier.server.app import create_app
 from luthier.server.config import ServerConfig
-from luthier.server.job_forms import Roots
-from luthier.server.shapes.trainings import LokrTraining, LoraTraining, TrainingStatus
-from luthier.server.training_forms import form_of
+from luthier.server.jobs.commands import Roots
+from luthier.server.schemas.trainings import LokrTraining, LoraTraining, TrainingStatus
 
 SET = {"train_count": 9, "track_count": 10, "total_duration": 0.5}
 

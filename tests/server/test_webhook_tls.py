@@ -16,9 +16,9 @@ import pytest
 
 from luthier.server.config import ServerConfig
 from luthier.server.service import Service
-from luthier.server.webhook_hosts import WebhookHosts, allowed_host
-from luthier.server.webhook_sender import WebhookSender
-from luthier.server.webhooks import Due, Signer
+from luthier.server.webhooks.allowed_hosts import WebhookHosts, allowed_host
+from luthier.server.webhooks.outbox import Due, Signer
+from luthier.server.webhooks.sender import WebhookSender
 
 x509 = pytest.importorskip("cryptography.x509")
 HOST = "hooks.example.test"

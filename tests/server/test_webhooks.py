@@ -25,9 +25,14 @@ from luthier.errors import RequestError
 from luthier.server.app import create_app
 from luthier.server.config import ServerConfig
 from luthier.server.service import Service
-from luthier.server.webhook_hosts import WebhookError, WebhookHosts, allowed_host, is_public
-from luthier.server.webhook_sender import WebhookSender
-from luthier.server.webhooks import MOST_ATTEMPTS, Signer, Webhooks
+from luthier.server.webhooks.allowed_hosts import (
+    WebhookError,
+    WebhookHosts,
+    allowed_host,
+    is_public,
+)
+from luthier.server.webhooks.outbox import MOST_ATTEMPTS, Signer, Webhooks
+from luthier.server.webhooks.sender import WebhookSender
 
 BASE = "http://127.0.0.1:8001"
 
@@ -287,7 +292,7 @@ def test_the_url_is_neither_logged_nor_told(
         identity = submitted(client, f"{address}/a-secret-path")
         client.post(f"/v1/tasks/{identity}/cancel")
         until(lambda: heard)
-        until(lambda: any(r.name == "luthier.server.webhooks" for r in caplog.records))
+        until(lambda: any(r.name == "luthier.server.webhooks.outbox" for r in caplog.records))
         told = client.get(f"/v1/tasks/{identity}").text + json.dumps([*map(vars, caplog.records)],
                                                                      default=str)  # fmt: skip
         assert "a-secret-path" not in told

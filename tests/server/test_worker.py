@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from luthier.audio.bounded import check_recording
 from luthier.audio.decode import read_audio
 from luthier.audio.encode import write_audio
 from luthier.errors import AudioError
-from luthier.server.cleaning import Places
 from luthier.server.config import WorkerSetup
-from luthier.server.queue import Queue
-from luthier.server.recordings import check_recording
+from luthier.server.queue.queue import Queue
+from luthier.server.queue.retention import Places
+from luthier.server.queue.task import Task
 from luthier.server.supervisor import Supervisor
-from luthier.server.tasks import Task
 
 Wait = Callable[..., Task]
 SHORT = {"prompt": "calm piano", "duration_s": 1, "steps": 2, "seed": 3}

@@ -8,11 +8,11 @@ from concurrent.futures import Future, wait
 from pathlib import Path
 
 from luthier.errors import StorageError
-from luthier.server.leases import Leases
-from luthier.server.queue import New, Queue, Traits
-from luthier.server.refusals import QueueFullError, ReusedKeyError
-from luthier.server.store import Store
-from luthier.server.writer import Writer
+from luthier.server.http.errors import QueueFullError, ReusedKeyError
+from luthier.server.queue.database import Store
+from luthier.server.queue.group_commit import Writer
+from luthier.server.queue.leases import Leases
+from luthier.server.queue.queue import New, Queue, Traits
 
 
 def test_many_at_once_are_accepted_once_each_up_to_the_limit(tmp_path: Path) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from luthier.music.checkpoints import open_model
-from luthier.training.batches import Constants
-from luthier.training.cache import Entry, cache_features, load_features
-from luthier.training.encode import Encoder
+from luthier.music.torch.model_folder import open_model
+from luthier.music.training.batches import Constants
+from luthier.music.training.feature_cache import Entry, cache_features, load_features
+from luthier.music.training.feature_encoder import Encoder
 
 
 def features(

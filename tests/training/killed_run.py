@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from luthier.training.config import config_from
-from luthier.training.loop import train
+from luthier.training.run import train
 
 
 def run(model: Path, dataset: Path, output: Path, values: dict[str, Any], resume: bool) -> None:

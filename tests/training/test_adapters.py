@@ -15,12 +15,12 @@ from peft import PeftModel
 from safetensors.torch import load_file
 
 from luthier.errors import RequestError, TrainingError
-from luthier.music.checkpoints import open_model
+from luthier.music.torch.model_folder import open_model
+from luthier.music.training.target_modules import translated
 from luthier.training.config import TrainConfig, config_from
-from luthier.training.loop import train
 from luthier.training.metrics import read_metrics
-from luthier.training.targets import translated
-from luthier.training.trained import load_trained, prepare, save_trained
+from luthier.training.run import train
+from luthier.training.weights_io import load_trained, prepare, save_trained
 from tiny_ace import parts, write_diffusers, write_original
 
 Make = Callable[..., TrainConfig]

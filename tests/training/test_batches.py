@@ -9,14 +9,14 @@ import pytest
 import torch
 from helpers_features import constants_of, features
 
-from luthier.training.batches import (
+from luthier.music.training.batches import (
     Constants,
     crop_frames,
     derived_seed,
     training_example,
     validation_examples,
 )
-from luthier.training.cache import Entry
+from luthier.music.training.feature_cache import Entry
 from luthier.training.config import TrainConfig
 from luthier.training.schedule import rate_at
 from tiny import SPEC

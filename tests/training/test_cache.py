@@ -12,15 +12,15 @@ import torch
 from helpers_features import features
 
 from luthier.audio.decode import read_audio
-from luthier.dataset.build import BuildSettings, build_dataset, load_rows
 from luthier.errors import TrainingError
-from luthier.music.denoiser import encode_conditions
-from luthier.music.model import MusicModel
+from luthier.music.dataset.build import BuildSettings, build_dataset, load_rows
+from luthier.music.torch.denoiser import encode_conditions
+from luthier.music.torch.model import MusicModel
+from luthier.music.training.feature_cache import Entry
+from luthier.music.training.feature_encoder import Encoder, encode_audio
+from luthier.music.training.training_pairs import prompts_of
 from luthier.progress import Display
-from luthier.training.cache import Entry
-from luthier.training.encode import Encoder, encode_audio
 from luthier.training.shards import Stored
-from luthier.training.variants import prompts_of
 from tiny import SPEC, make_tiny_model, tiny_model
 from tiny_tracks import TRACKS, make_dataset, write_tracks
 

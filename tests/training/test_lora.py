@@ -11,10 +11,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from luthier.errors import AdapterError, RequestError, TrainingError
-from luthier.music.adapter_file import read_adapter
+from luthier.music.adapters.file import read_adapter
+from luthier.music.training.merge_check import _velocity
 from luthier.training.config import TrainConfig, config_from, read_config
 from luthier.training.lora import add_adapter, load_adapter, save_adapter
-from luthier.training.merge_check import _velocity
 from tiny import tiny_model
 
 Make = Callable[..., TrainConfig]

@@ -21,15 +21,15 @@ from safetensors.torch import load_file, save_file
 
 from luthier.errors import AdapterError, LuthierError, ModelError
 from luthier.files import read_json, write_json
-from luthier.music.model import load_model, save_model, write_manifest
+from luthier.music.torch.model import load_model, save_model, write_manifest
+from luthier.music.training.merge_check import _velocity
 from luthier.provenance import trace
 from luthier.training.config import TrainConfig, config_from
 from luthier.training.lora import load_adapter
 from luthier.training.merge import MergeError, MergeReport, merge, plan_merge
 from luthier.training.merge_adapters import Weighted, open_adapter
-from luthier.training.merge_check import _velocity
 from luthier.training.tensor_file import Slot, read_header, write_tensors
-from luthier.training.trained import prepare, save_trained
+from luthier.training.weights_io import prepare, save_trained
 from tiny import tiny_model
 from tiny_ace import parts, write_diffusers, write_original
 from tiny_checkpoints import checkpoint, tiny_run

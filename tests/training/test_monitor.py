@@ -16,8 +16,8 @@ from luthier.errors import TrainingError
 from luthier.training import trainer
 from luthier.training.checkpoint import find_checkpoints, retire, step_of
 from luthier.training.config import TrainConfig
-from luthier.training.loop import train
 from luthier.training.metrics import read_metrics
+from luthier.training.run import train
 from luthier.training.run_report import RunView, write_run_report
 
 Make = Callable[..., TrainConfig]

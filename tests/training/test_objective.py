@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from luthier.music.schedule import step_times
-from luthier.training.objective import Batch, draw_timesteps, drop_conditions, flow_loss
+from luthier.music.playing.schedule import step_times
+from luthier.music.training.objective import Batch, draw_timesteps, drop_conditions, flow_loss
 from tiny import SPEC, tiny_model
 
 
@@ -50,7 +50,7 @@ def test_a_denoiser_that_knows_the_music_has_no_loss(monkeypatch: pytest.MonkeyP
     def oracle(_: object, noisy: Tensor, t: Tensor, *rest: Tensor) -> Tensor:
         return (noisy - data.music) / t[:, None, None]
 
-    monkeypatch.setattr("luthier.training.objective.denoise", oracle)
+    monkeypatch.setattr("luthier.music.training.objective.denoise", oracle)
     assert float(flow_loss(None, data, times, noise)) < 1e-9
 
 

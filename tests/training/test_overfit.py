@@ -12,18 +12,18 @@ from helpers_features import constants_of
 
 from luthier.audio.decode import read_audio
 from luthier.audio.encode import write_audio
-from luthier.dataset.build import BuildSettings, build_dataset
 from luthier.files import read_json, write_json, write_text
-from luthier.music.checkpoints import open_model
+from luthier.music.dataset.build import BuildSettings, build_dataset
 from luthier.music.mini import torch_folder
-from luthier.training.batches import Constants
-from luthier.training.cache import Entry, cache_features, load_features
+from luthier.music.torch.model_folder import open_model
+from luthier.music.training.batches import Constants
+from luthier.music.training.feature_cache import Entry, cache_features, load_features
+from luthier.music.training.feature_encoder import Encoder
+from luthier.music.training.previews import Player
 from luthier.training.config import TrainConfig, config_from
-from luthier.training.encode import Encoder
-from luthier.training.loop import train
 from luthier.training.metrics import read_metrics
-from luthier.training.samples import Player
-from luthier.training.trained import load_trained
+from luthier.training.run import train
+from luthier.training.weights_io import load_trained
 from tiny_tracks import write_tracks
 
 Make = Callable[..., TrainConfig]

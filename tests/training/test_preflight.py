@@ -13,15 +13,15 @@ import torch
 
 from band import RATE, play
 from luthier.audio.encode import write_audio
-from luthier.dataset.build import load_rows
 from luthier.errors import LicenceError, TrainingError
+from luthier.music.dataset.build import load_rows
+from luthier.music.training import preflight as module
+from luthier.music.training.estimate import PRESETS, Size, memory_bytes, presets_that_fit
+from luthier.music.training.preflight import preflight
+from luthier.music.training.track_checks import inspect_tracks, refuse_unlicensed
 from luthier.progress import SILENT
-from luthier.training import preflight as module
 from luthier.training.config import TrainConfig, config_from
-from luthier.training.estimate import PRESETS, Size, memory_bytes, presets_that_fit
-from luthier.training.labels import inspect_tracks, refuse_unlicensed
-from luthier.training.loop import train
-from luthier.training.preflight import preflight
+from luthier.training.run import train
 
 Make = Callable[..., TrainConfig]
 Sources = tuple[Path, Path, Path]
@@ -119,7 +119,7 @@ def test_a_track_without_a_licence_is_refused(
     monkeypatch.setattr(module, "load_manifest", lambda _: {"licences": []})
     with pytest.raises(LicenceError, match="all of them"):
         preflight(*sources[:2], tmp_path / "run", config(), resume=False)
-    monkeypatch.setattr("luthier.training.loop.load_manifest", lambda _: {"licences": []})
+    monkeypatch.setattr("luthier.training.run.load_manifest", lambda _: {"licences": []})
     with pytest.raises(LicenceError):
         train(*sources[:2], tmp_path / "run", config(), cache_dir=sources[2])
     assert list(tmp_path.iterdir()) == []  # not even an empty folder or a lock
@@ -159,8 +159,8 @@ def test_the_estimate_is_near_what_is_needed(tmp_path: Path) -> None:
     """Against what torch keeps for the way back, of a denoiser that is no toy."""
     from diffusers import AceStepTransformer1DModel
 
-    from luthier.music.denoiser import denoise
-    from luthier.training.trained import prepare
+    from luthier.music.torch.denoiser import denoise
+    from luthier.training.weights_io import prepare
 
     config = config_from({"rank": 16, "batch_size": 2})
     model = AceStepTransformer1DModel(

@@ -18,9 +18,9 @@ from safetensors.torch import load_file
 from luthier.errors import TrainingError
 from luthier.training.checkpoint import find_checkpoints
 from luthier.training.config import TrainConfig
-from luthier.training.loop import train
 from luthier.training.metrics import read_metrics
 from luthier.training.processes import join_processes
+from luthier.training.run import train
 
 Make = Callable[..., TrainConfig]
 Sources = tuple[Path, Path, Path]
@@ -60,7 +60,7 @@ def test_two_processes_are_one_with_doubled_accumulation(
     single = config(max_steps=6, save_every=3, device="cpu", dropout=0.1, accumulate=2)
     train(model, dataset, tmp_path / "one", single, cache_dir=cache)
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["luthier.training.loop", "datasets"])
+    context.set_forkserver_preload(["luthier.training.run", "datasets"])
     port = free_port()
     arguments = (model, dataset, tmp_path / "two" / "run", values, False)
     group = [

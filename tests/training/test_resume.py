@@ -24,8 +24,8 @@ from luthier.errors import LuthierError, TrainingError
 from luthier.progress import Display
 from luthier.training.checkpoint import find_checkpoints, step_of
 from luthier.training.config import TrainConfig
-from luthier.training.loop import train
 from luthier.training.metrics import Metrics, read_metrics
+from luthier.training.run import train
 
 Make = Callable[..., TrainConfig]
 
@@ -76,7 +76,7 @@ def undisturbed(
 def start(model: Path, dataset: Path, output: Path, values: dict[str, Any], resume: bool) -> Any:
     # The fork server has imported everything: a process is there at once, and its death is real.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["luthier.training.loop", "datasets"])
+    context.set_forkserver_preload(["luthier.training.run", "datasets"])
     process = context.Process(target=killed_run, args=(model, dataset, output, values, resume))
     process.start()
     return process

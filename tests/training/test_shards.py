@@ -18,13 +18,13 @@ from helpers_features import features
 from killed_caching import run as cache_in_a_process
 from safetensors.torch import load_file
 
-from luthier.dataset.build import BuildSettings, build_dataset
 from luthier.errors import TrainingError
 from luthier.files import sha256_of
 from luthier.lock import sole_user
+from luthier.music.dataset.build import BuildSettings, build_dataset
+from luthier.music.training.feature_cache import Entry
 from luthier.progress import Display
 from luthier.training import shards as module
-from luthier.training.cache import Entry
 from luthier.training.shards import Shards, Stored
 from tiny_tracks import write_tracks
 
@@ -59,7 +59,7 @@ def put(shards: Shards, *keys: str, value: float = 1.0, rows: int = 3) -> None:
 def killed(model: Path, dataset: Path, folder: Path, files: int, chance: random.Random) -> bool:
     """Start caching and kill it when there are `files` files; whether that hit it at work."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["luthier.training.cache", "datasets"])
+    context.set_forkserver_preload(["luthier.music.training.feature_cache", "datasets"])
     process = context.Process(target=cache_in_a_process, args=(model, dataset, folder))
     process.start()
     deadline = time.monotonic() + 120

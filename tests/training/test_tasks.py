@@ -13,18 +13,18 @@ import torch
 from helpers_features import constants_of, features
 
 from luthier.audio.encode import write_audio
-from luthier.dataset.build import load_rows
 from luthier.errors import TrainingError
-from luthier.music.checkpoints import open_model
-from luthier.music.pipeline import MusicPipeline
-from luthier.music.prepare import Source, prepare
+from luthier.music.dataset.build import load_rows
+from luthier.music.playing.pipeline import MusicPipeline
+from luthier.music.playing.prepare import Source, prepare
 from luthier.music.request import request_from
-from luthier.training import batches
-from luthier.training.batches import training_example
+from luthier.music.torch.model_folder import open_model
+from luthier.music.training import batches
+from luthier.music.training.batches import training_example
+from luthier.music.training.feature_encoder import Encoder
+from luthier.music.training.task_mix import context_of, drawn_window, task_weights
+from luthier.music.training.training_pairs import Sound, variants_of
 from luthier.training.config import TrainConfig
-from luthier.training.encode import Encoder
-from luthier.training.tasks import context_of, drawn_window, task_weights
-from luthier.training.variants import Sound, variants_of
 from tiny import SPEC, tiny_onnx, tiny_torch
 
 Make = Callable[..., TrainConfig]

@@ -11,15 +11,15 @@ import torch
 from helpers_features import constants_of, features
 
 from luthier.errors import ModelError, PathError, RequestError, TrainingError
-from luthier.music.checkpoints import open_model
-from luthier.music.model import load_model, save_model
+from luthier.music.torch.model import load_model, save_model
+from luthier.music.torch.model_folder import open_model
+from luthier.music.training.batches import training_example
 from luthier.provenance import trace
-from luthier.training.batches import training_example
 from luthier.training.checkpoint import Origin, read_checkpoint
 from luthier.training.config import TrainConfig
-from luthier.training.loop import device_of, train
 from luthier.training.lora import load_adapter
 from luthier.training.metrics import read_metrics
+from luthier.training.run import device_of, train
 from luthier.training.trainer import Material, Trainer
 from tiny import tiny_model
 
@@ -168,7 +168,7 @@ def test_a_broken_base_model_is_told_apart(tmp_path: Path, sources: Sources, con
 
 
 def test_nothing_to_train_on(tmp_path: Path, sources: Sources, config: Make) -> None:
-    from luthier.dataset.build import load_rows
+    from luthier.music.dataset.build import load_rows
     from tiny_tracks import make_dataset
 
     dataset = make_dataset(tmp_path)

@@ -39,8 +39,8 @@ def _add_adapter(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do what was asked; 0 when done, 2 where the adapter or the place is unsound."""
-    from luthier.music.adapter_convert import convert, facts_of, plan_conversion
-    from luthier.music.adapter_file import read_adapter
+    from luthier.music.adapters.convert import convert, facts_of, plan_conversion
+    from luthier.music.adapters.file import read_adapter
 
     place = args.adapter.expanduser()
     if args.action == "show":

@@ -24,8 +24,8 @@ from luthier.cli.evaluate import (
 __all__ = ["HELP", "add_arguments", "after_stop", "compare", "run"]
 
 if TYPE_CHECKING:
-    from luthier.evaluation.compare import Ranking
-    from luthier.evaluation.validate import Validation
+    from luthier.music.evaluation.compare import Ranking
+    from luthier.music.evaluation.validate import Validation
 
 HELP = "rank checkpoints or sets of clips by how near they are to real tracks, and name the best"
 
@@ -57,9 +57,9 @@ def run(args: argparse.Namespace) -> int:
 def compare(args: argparse.Namespace, named: list[str], reference: Path | None) -> int:
     """Rank what is `named`; what `luthier compare` and the contract's script share."""
     from luthier.errors import RequestError
-    from luthier.evaluation.compare import rank, scored
-    from luthier.evaluation.validate import validation_loss
     from luthier.files import read_json, write_json
+    from luthier.music.evaluation.compare import rank, scored
+    from luthier.music.evaluation.validate import validation_loss
     from luthier.provenance import write_run
 
     _refuse_one_name([Path(text) for text in named])  # before anything is downloaded
@@ -113,8 +113,8 @@ def _refuse_one_name(paths: list[Path]) -> None:
 def _validate_all(
     args: argparse.Namespace, folders: list[Path], reference: Path, stack: ExitStack
 ) -> dict[Path, Validation]:
-    from luthier.evaluation.evaluate import open_ears
-    from luthier.evaluation.validate import clips_folder, validate
+    from luthier.music.evaluation.evaluate import open_ears
+    from luthier.music.evaluation.validate import clips_folder, validate
 
     settings, display = settings_of(args), common.display(args)
     opened = open_ears(settings.embedding, settings.options)

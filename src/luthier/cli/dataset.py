@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from luthier.cli import common, dataset_json, dataset_sources, dataset_styles
 
 if TYPE_CHECKING:
-    from luthier.dataset.build import BuildSettings
+    from luthier.music.dataset.build import BuildSettings
 
 HELP = "build or check a data set; its licences, styles and exchange formats"
 
@@ -77,14 +77,14 @@ def convert(
     Raises:
         LuthierError: as `build_dataset`; a dry run says the same.
     """
-    from luthier.dataset.build import (
+    from luthier.music.dataset.build import (
         STAGE,
         build_dataset,
         load_rows,
         metadata_files,
         plan_dataset,
     )
-    from luthier.dataset.styles import load_presets
+    from luthier.music.dataset.styles import load_presets
     from luthier.output_folder import check_output
 
     settings, display = settings_from(args), common.display(args)
@@ -119,15 +119,15 @@ def settings_from(args: argparse.Namespace) -> BuildSettings:
     """The flags that were given, over the defaults."""
     from dataclasses import fields
 
-    from luthier.dataset.build import BuildSettings
+    from luthier.music.dataset.build import BuildSettings
 
     given = {field.name: getattr(args, field.name) for field in fields(BuildSettings)}
     return BuildSettings(**{name: value for name, value in given.items() if value is not None})
 
 
 def _check(args: argparse.Namespace) -> int:
-    from luthier.dataset.check import check_dataset
     from luthier.dataset.sources import SOURCES_NAME, load_sources
+    from luthier.music.dataset.check import check_dataset
 
     sources = load_sources(args.metadata / SOURCES_NAME) if args.metadata else None
     found = check_dataset(args.dataset_dir, sources, common.display(args))

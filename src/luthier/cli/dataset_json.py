@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _import(args: argparse.Namespace) -> int:
-    from luthier.dataset.acestep_import import import_acestep
+    from luthier.music.dataset.acestep_import import import_acestep
 
     report = import_acestep(
         args.json_file, args.out, dry_run=args.dry_run, display=common.display(args)
@@ -106,8 +106,8 @@ def _import(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
-    from luthier.dataset.acestep_json import check_acestep_place, to_acestep, write_acestep
-    from luthier.dataset.build import SPLITS, load_manifest, load_rows
+    from luthier.music.dataset.acestep_json import check_acestep_place, to_acestep, write_acestep
+    from luthier.music.dataset.build import SPLITS, load_manifest, load_rows
     from luthier.output_folder import check_output_file
 
     check_output_file(args.out, [args.dataset_dir])
@@ -128,10 +128,10 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _label(args: argparse.Namespace) -> int:
-    from luthier.dataset.acestep_json import check_acestep_place, read_acestep
-    from luthier.dataset.acestep_label import LabelSettings, is_labelled, label_acestep
-    from luthier.dataset.mapping import MAPPING_NAME, load_mapping
-    from luthier.dataset.styles import load_presets
+    from luthier.music.dataset.acestep_json import check_acestep_place, read_acestep
+    from luthier.music.dataset.acestep_label import LabelSettings, is_labelled, label_acestep
+    from luthier.music.dataset.style_mapping import MAPPING_NAME, load_mapping
+    from luthier.music.dataset.styles import load_presets
 
     check_acestep_place(args.out)
     mapping_file = args.metadata / MAPPING_NAME if args.metadata else None
@@ -161,8 +161,8 @@ def _label(args: argparse.Namespace) -> int:
 
 def _build(args: argparse.Namespace) -> int:
     from luthier.cli.dataset import settings_from
-    from luthier.dataset.acestep_build import build_acestep
-    from luthier.dataset.acestep_json import read_acestep
+    from luthier.music.dataset.acestep_build import build_acestep
+    from luthier.music.dataset.acestep_json import read_acestep
 
     if args.dry_run:
         count = len(read_acestep(args.json_file).samples)

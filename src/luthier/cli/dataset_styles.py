@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from luthier.dataset.style_report import StyleReport
+    from luthier.music.dataset.style_report import StyleReport
 
 ACTIONS = ("styles", "assign", "score")
 
@@ -74,11 +74,11 @@ def _add_tracks(parser: argparse.ArgumentParser) -> None:
 
 def _styles(args: argparse.Namespace) -> int:
     from luthier.cli import common
-    from luthier.dataset.mapping import MAPPING_NAME, load_mapping
-    from luthier.dataset.style_edits import known_track_ids, load_scores
-    from luthier.dataset.style_report import parse_targets, report_styles
-    from luthier.dataset.styles import load_presets
     from luthier.files import existing_folder
+    from luthier.music.dataset.style_edits import known_track_ids, load_scores
+    from luthier.music.dataset.style_mapping import MAPPING_NAME, load_mapping
+    from luthier.music.dataset.style_report import parse_targets, report_styles
+    from luthier.music.dataset.styles import load_presets
 
     presets = load_presets(args.presets)
     path = existing_folder(args.metadata_dir, "metadata folder") / MAPPING_NAME
@@ -93,8 +93,8 @@ def _styles(args: argparse.Namespace) -> int:
 
 def _assign(args: argparse.Namespace) -> int:
     from luthier.cli import common
-    from luthier.dataset.style_edits import StyleEdit, assign_styles
-    from luthier.dataset.styles import load_presets
+    from luthier.music.dataset.style_edits import StyleEdit, assign_styles
+    from luthier.music.dataset.styles import load_presets
 
     edit = StyleEdit(tuple(args.set), tuple(args.add), tuple(args.remove))
     styles = assign_styles(
@@ -114,8 +114,8 @@ def _score(args: argparse.Namespace) -> int:
     from datetime import date
 
     from luthier.cli import common
-    from luthier.dataset.style_edits import QualityScore, score_tracks
     from luthier.errors import RequestError
+    from luthier.music.dataset.style_edits import QualityScore, score_tracks
 
     if not 0 <= args.score <= 100:
         raise RequestError(f"a score is a number from 0 to 100, not {args.score:g}.")

@@ -37,8 +37,8 @@ def run(args: argparse.Namespace) -> int:
     from dataclasses import replace
     from importlib.util import find_spec
 
-    from luthier.demo import DemoSettings, recordings_of, run_demo
-    from luthier.demo_folder import check_demo_folder
+    from luthier.demo.folder import check_demo_folder
+    from luthier.demo.run import DemoSettings, recordings_of, run_demo
 
     settings = DemoSettings(args.input, args.out, args.seed)
     if args.quick:

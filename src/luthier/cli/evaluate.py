@@ -12,8 +12,8 @@ from luthier.cli.hub_flags import MODEL_HELP, add_hub_arguments, hub_of
 from luthier.models import model_folder
 
 if TYPE_CHECKING:
-    from luthier.evaluation.result import Evaluation
-    from luthier.evaluation.validate import ValidateSettings, Validation
+    from luthier.music.evaluation.result import Evaluation
+    from luthier.music.evaluation.validate import ValidateSettings, Validation
 
 HELP = "measure a checkpoint or generated clips against real tracks: FAD, CLAP, tempo, key, gates"
 GATE_EXIT = 2
@@ -120,9 +120,9 @@ def add_measure_arguments(parser: argparse.ArgumentParser) -> None:
 def settings_of(args: argparse.Namespace) -> ValidateSettings:
     """The settings that the flags of both groups ask for."""
     from luthier.evaluation.embedding import DEFAULT_EMBEDDING
-    from luthier.evaluation.evaluate import EvaluateOptions
-    from luthier.evaluation.samples import SampleSettings
-    from luthier.evaluation.validate import ValidateSettings
+    from luthier.music.evaluation.evaluate import EvaluateOptions
+    from luthier.music.evaluation.samples import SampleSettings
+    from luthier.music.evaluation.validate import ValidateSettings
 
     given = {
         "duration_s": args.sample_duration,
@@ -142,7 +142,7 @@ def settings_of(args: argparse.Namespace) -> ValidateSettings:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print; 0 when it was done, 2 with --require-gates and one not passed."""
-    from luthier.evaluation.validate import clips_folder, validate
+    from luthier.music.evaluation.validate import clips_folder, validate
 
     args.generated = place_of_argument(args, args.generated)
     settings = settings_of(args)
@@ -215,7 +215,7 @@ def after_stop(args: argparse.Namespace) -> str:
 
 
 def _requests(path: Path | None) -> list[dict[str, Any]] | None:
-    from luthier.evaluation.requests import read_requests
+    from luthier.music.evaluation.requests import read_requests
 
     return read_requests(path) if path else None
 
@@ -223,8 +223,8 @@ def _requests(path: Path | None) -> list[dict[str, Any]] | None:
 def _baseline(args: argparse.Namespace, evaluation: Evaluation) -> list[Any]:
     if args.baseline is None:
         return []
-    from luthier.evaluation.baseline import baseline_gates
     from luthier.files import read_json
+    from luthier.music.evaluation.baseline import baseline_gates
 
     return list(baseline_gates(evaluation, read_json(args.baseline), args.tolerance))
 
@@ -233,7 +233,7 @@ def print_validation(
     args: argparse.Namespace, found: Validation, extra: list[Any] | None = None
 ) -> int:
     """Print an evaluation (with gates besides); the exit code."""
-    from luthier.evaluation.result import gate_line
+    from luthier.music.evaluation.result import gate_line
 
     gates = [*found.evaluation.gates, *(extra or [])]
     value = found.to_json() | {"gates": [gate.to_json() for gate in gates]}
@@ -245,8 +245,8 @@ def print_validation(
 
 def write_page(path: Path, validations: list[Validation], reference: Path, **verdict: Any) -> None:
     """Write the page of one validation or several."""
-    from luthier.evaluation.reference import real_tracks
-    from luthier.report.evaluation import Side, write_evaluation_page
+    from luthier.music.evaluation.page import Side, write_evaluation_page
+    from luthier.music.evaluation.reference import real_tracks
 
     sides = [
         Side(found.evaluation.checkpoint, found.clips, found.evaluation.to_json())
@@ -261,10 +261,10 @@ def show_plan(
 ) -> None:
     """Say what would be played and measured."""
     from luthier.evaluation.embedding import get_embedding
-    from luthier.evaluation.listen import audio_files
-    from luthier.evaluation.player import is_checkpoint, place_of
-    from luthier.evaluation.reference import real_tracks
-    from luthier.evaluation.validate import prompts_of
+    from luthier.music.evaluation.checkpoint_player import is_checkpoint, place_of
+    from luthier.music.evaluation.clip_measures import audio_files
+    from luthier.music.evaluation.reference import real_tracks
+    from luthier.music.evaluation.validate import prompts_of
 
     tracks = [track.file for track in real_tracks(reference)]
     name = get_embedding(settings.embedding).name

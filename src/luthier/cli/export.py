@@ -11,7 +11,7 @@ from luthier.cli.hub_flags import MODEL_HELP, add_hub_arguments, hub_of
 from luthier.models import torch_model
 
 if TYPE_CHECKING:
-    from luthier.export.export import ExportReport
+    from luthier.music.export.export import ExportReport
 
 HELP = "turn a model into ONNX graphs that play without torch"
 DEFAULT_OUT = Path("artifacts/onnx_runtime")
@@ -84,9 +84,9 @@ def run(args: argparse.Namespace) -> int:
     read = [args.model, *(args.planner or ()), args.calibration_data]
     check_output(args.out, "export", [path for path in read if path])
     try:
-        from luthier.export.export import export_model
-        from luthier.export.options import ExportOptions
-        from luthier.music.checkpoints import open_model
+        from luthier.music.export.export import export_model
+        from luthier.music.export.options import ExportOptions
+        from luthier.music.torch.model_folder import open_model
     except ModuleNotFoundError as error:
         raise MissingExtraError("luthier export", "train") from error
     hub = hub_of(args)

@@ -16,7 +16,7 @@ from luthier.files import check_place
 from luthier.models import BUILT_IN, playable_model
 
 if TYPE_CHECKING:
-    from luthier.music.pipeline import MusicPipeline
+    from luthier.music.playing.pipeline import MusicPipeline
     from luthier.music.request import MusicRequest
 
 HELP = "make music from a description"
@@ -74,9 +74,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Generate and write; see `luthier generate --help`."""
     from luthier.audio.encode import check_writable
-    from luthier.music.pipeline import MusicPipeline
+    from luthier.music.playing.output_file import check_pieces
+    from luthier.music.playing.pipeline import MusicPipeline
     from luthier.music.request import request_fields, request_from
-    from luthier.music.written import check_pieces
     from luthier.runtime.pool import SHARED, bytes_of
 
     values = {field.name: getattr(args, field.name) for field in request_fields()}
@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _foretell(args: argparse.Namespace, pipeline: MusicPipeline, request: MusicRequest) -> int:
-    from luthier.music.prepare import read_source
+    from luthier.music.playing.prepare import read_source
 
     resolved, _ = read_source(pipeline.encoder, request)
     length = f"{resolved.batch_size} × {resolved.duration_s:g} s"
@@ -114,7 +114,7 @@ def _foretell(args: argparse.Namespace, pipeline: MusicPipeline, request: MusicR
 
 
 def _generate(args: argparse.Namespace, pipeline: MusicPipeline, request: MusicRequest) -> None:
-    from luthier.music.written import piece_path, write_generated
+    from luthier.music.playing.output_file import piece_path, write_generated
 
     rows, lines = [], []
     for index, made in enumerate(pipeline.generate_batch(request, common.display(args))):

@@ -14,7 +14,7 @@ from luthier.files import check_place
 if TYPE_CHECKING:
     from luthier.client import Client, RemoteTask
     from luthier.music.request import MusicRequest
-    from luthier.server.options import TaskOptions
+    from luthier.music.task_options import TaskOptions
 
 # What the server was started with decides these.
 _ITS_OWN = {
@@ -51,7 +51,7 @@ def run_remote(args: argparse.Namespace, request: MusicRequest, server: str) -> 
 
 def _options(args: argparse.Namespace) -> TaskOptions:
     from luthier.cli.thinking import lm_rules
-    from luthier.server.options import FORMATS, options_from
+    from luthier.music.task_options import FORMATS, options_from
 
     suffix = args.out.suffix.lower()
     format_of = {ending: name for name, (ending, _) in reversed(FORMATS.items())}
@@ -113,7 +113,7 @@ def _keep(
     args: argparse.Namespace, client: Client, request: MusicRequest, task: RemoteTask
 ) -> None:
     """Download the pieces, each with a record, and tell of them as the local command does."""
-    from luthier.music.written import piece_path
+    from luthier.music.playing.output_file import piece_path
     from luthier.provenance import write_run
 
     recordings = [p for p in (request.source_audio, request.reference_audio) if p and p.is_file()]

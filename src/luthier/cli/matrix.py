@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from luthier.matrix.grid import Cell, Grid
-    from luthier.matrix.player import Player
+    from luthier.matrix.renderer import Player
 
 HELP = "bpm × key × task × length: what works here, how fast, in how much memory"
 
@@ -103,8 +103,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _explored(args: argparse.Namespace, grid: Grid, player: Player) -> list[dict[str, Any]]:
-    from luthier.matrix.explore import Explorer
     from luthier.matrix.folder import MatrixFolder
+    from luthier.matrix.run import Explorer
 
     if args.device_entry:
         check_place(args.device_entry)
@@ -219,8 +219,8 @@ def _finish(
 ) -> None:
     from luthier.cli.matrix_table import table_text
     from luthier.matrix.devices import write_device_entry
+    from luthier.matrix.page import write_matrix_page
     from luthier.matrix.result import PAGE_NAME, collect, write_result
-    from luthier.report.matrix import write_matrix_page
 
     result = collect(grid, rows, environment)
     write_result(args.out, result, folders)

@@ -15,8 +15,8 @@ def table_text(result: Mapping[str, Any]) -> str:
     from rich.table import Table
     from rich.text import Text
 
+    from luthier.matrix.page import values_text
     from luthier.matrix.result import flat
-    from luthier.report.matrix import values_text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     lines = flat(result["cells"])

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from luthier.dataset.interactive import PromptSession
+    from luthier.music.dataset.prompt_session import PromptSession
 
 # command -> (short form, what follows it, what it does)
 COMMANDS = {
@@ -56,8 +56,8 @@ def run(
     from rich.console import Console
 
     from luthier.cli import common
-    from luthier.dataset.interactive import open_session
-    from luthier.dataset.styles import load_presets, load_taxonomy
+    from luthier.music.dataset.prompt_session import open_session
+    from luthier.music.dataset.styles import load_presets, load_taxonomy
 
     session = open_session(
         audio_file,
@@ -131,7 +131,7 @@ class Dialogue:
             elif command == "help":
                 self._help()
             elif command is None:
-                from luthier.dataset.style_preset import nearest
+                from luthier.spelling import nearest
 
                 near = nearest(word, COMMANDS)
                 raise RequestError(f"there is no command {word!r}; the nearest is {near!r}.")
@@ -181,7 +181,7 @@ class Dialogue:
         from rich.panel import Panel
         from rich.text import Text
 
-        from luthier.dataset.captions import MAX_CAPTION, SEPARATOR, fit
+        from luthier.music.dataset.captions import MAX_CAPTION, SEPARATOR, fit
 
         draft = self.session.draft
         text = Text(SEPARATOR).join(
@@ -252,7 +252,7 @@ def _complete_words(session: PromptSession) -> None:
         import readline
     except ImportError:
         return
-    from luthier.dataset.taxonomy import TAG_ORDER
+    from luthier.music.dataset.taxonomy import TAG_ORDER
 
     tags = {tag for name in TAG_ORDER for tag in session.taxonomy.tags(name)}
     words = sorted({*COMMANDS, *session.presets, *tags})

@@ -59,8 +59,13 @@ def generate(
 ) -> int:
     """Write the files of every track and say what was done; 0 on success."""
     from luthier.cli import common
-    from luthier.dataset.prompts import PromptSettings, known_tracks, load_mapping, write_prompts
-    from luthier.dataset.styles import load_presets
+    from luthier.music.dataset.prompts import (
+        PromptSettings,
+        known_tracks,
+        load_mapping,
+        write_prompts,
+    )
+    from luthier.music.dataset.styles import load_presets
 
     presets = load_presets(presets_file)
     mapping = None

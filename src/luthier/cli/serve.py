@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from luthier.server.logs import log_to_stderr
+    from luthier.server.http.logs import log_to_stderr
     from luthier.server.serve import check_door, run_server
 
     host = args.host or os.environ.get("ACESTEP_API_HOST") or "127.0.0.1"
@@ -75,9 +75,9 @@ def _run(args: argparse.Namespace) -> int:
 
 def _config(args: argparse.Namespace, host: str) -> ServerConfig:
     from luthier.runtime.pool import bytes_of
+    from luthier.server.acestep.recommendations import explored_from
     from luthier.server.config import LOOPBACK, ServerConfig, WorkerSetup
-    from luthier.server.explored import explored_from
-    from luthier.server.webhook_hosts import allowed_host
+    from luthier.server.webhooks.allowed_hosts import allowed_host
 
     home = args.home or _path_of("ACESTEP_TMPDIR") or Path("work/server")
     if args.threads is not None and args.threads < 1:

@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
 
     output = run_folder(args)
     try:
-        from luthier.training.loop import saved_config, train
+        from luthier.training.run import saved_config, train
     except ModuleNotFoundError as error:
         raise MissingExtraError("luthier train", "train") from error
     from luthier.training.config import TrainConfig, config_from, read_config
@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
     config = config_from(values)
     model = torch_model(args.model, hub_of(args))
     if args.dry_run:
-        from luthier.training.preflight import preflight
+        from luthier.music.training.preflight import preflight
 
         plan = preflight(model, args.dataset, output, config, resume=resume, display=display)
         common.emit(args, plan.as_dict(), plan.to_text())

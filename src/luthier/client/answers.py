@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from luthier import __version__
 from luthier.client.errors import ServerError
-from luthier.server.tasks import ENDED, STATES, State
+from luthier.server.queue.task import ENDED, STATES, State
 
 
 @dataclass(frozen=True)

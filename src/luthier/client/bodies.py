@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from luthier.errors import PathError
 from luthier.music.request import MusicRequest
-from luthier.server.options import TaskOptions
+from luthier.music.task_options import TaskOptions
 
 RESULT_LINK = "/v1/audio?"
 # field of a request → part of a form

@@ -20,8 +20,8 @@ from luthier.client.retrying import Patience
 from luthier.client.transport import LOST, Transport
 from luthier.files import atomic_file
 from luthier.music.request import MusicRequest
-from luthier.server.options import TaskOptions
-from luthier.server.tasks import State
+from luthier.music.task_options import TaskOptions
+from luthier.server.queue.task import State
 
 _PAGE = 200
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from luthier.dataset.curate_file import CurateJob, CurateResult, CurateSettings, to_json
+from luthier.dataset.curation_log import Entry, Ledger, remove_temporaries
 from luthier.dataset.duplicates import DuplicateGroup, duplicate_notes, find_duplicates
-from luthier.dataset.ledger import Entry, Ledger, remove_temporaries
 from luthier.dataset.local_pool import run_local
 from luthier.dataset.metadata_lock import metadata_lock
 from luthier.dataset.ray_cluster import run_ray
 from luthier.dataset.rejected import Moved, OutputTracks
-from luthier.dataset.track_files import folded, is_reserved
+from luthier.dataset.track_names import folded, is_reserved
 from luthier.dataset.tracks import LEDGER_NAME, is_audio, walk_audio
 from luthier.errors import OutputError, PathError, RequestError
 from luthier.files import check_name, existing_folder, make_folder, sha256_of, write_json

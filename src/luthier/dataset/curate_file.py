@@ -23,7 +23,7 @@ from luthier.audio.measure import Measures, Meter, decibels, quality_score
 from luthier.audio.reader import AudioReader
 from luthier.audio.tempo import estimate_tempo
 from luthier.audio.waveform import WaveformMeter
-from luthier.dataset.at_peak import Loudest, Target, write_at_peak
+from luthier.dataset.peak_encoder import Loudest, Target, write_at_peak
 from luthier.dataset.prepare import Preparation
 from luthier.errors import AudioError, PathError
 from luthier.files import sha256_of

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from luthier.dataset.sources import SOURCES_NAME, SourceRecord, records_by_track, strictest
-from luthier.dataset.styles import nearest
 from luthier.errors import LicenceError
+from luthier.spelling import nearest
 
 
 @dataclass(frozen=True)

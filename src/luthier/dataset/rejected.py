@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from luthier.dataset.curate_file import CurateSettings
-from luthier.dataset.ledger import Entry, Ledger
-from luthier.dataset.track_files import texts_of
+from luthier.dataset.curation_log import Entry, Ledger
+from luthier.dataset.track_names import texts_of
 from luthier.dataset.tracks import REJECTED, is_audio
 from luthier.files import make_folder
 from luthier.output_folder import is_as_recorded

@@ -15,12 +15,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from luthier.dataset.json_places import Document, raise_problems, read_document
+from luthier.dataset.json_locations import Document, raise_problems, read_document
 from luthier.dataset.metadata_lock import metadata_lock
 from luthier.dataset.sources import SOURCES_NAME, SourceRecord, records_by_track, sources_of
-from luthier.dataset.styles import nearest
 from luthier.errors import DatasetError, PathError
 from luthier.files import write_json
+from luthier.spelling import nearest
 
 COLUMNS = tuple(SourceRecord.model_fields)
 _REQUIRED = tuple(n for n, field in SourceRecord.model_fields.items() if field.is_required())

@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from luthier.dataset.json_places import (
+from luthier.dataset.json_locations import (
     Document,
     Step,
     model_problems,

@@ -10,7 +10,7 @@ from onnx import TensorProto
 
 from luthier.export.graph_file import GraphError
 from luthier.export.precision import FLOORS, PRECISIONS, Precision
-from luthier.music.fourier import EXACT
+from luthier.music.torch.fourier import EXACT
 
 _BITS = {
     TensorProto.FLOAT: 32,

@@ -23,9 +23,9 @@ from torch import nn
 
 from luthier.errors import ExportError
 from luthier.files import temporary_folder
-from luthier.music.attention import plain_attention
-from luthier.music.fourier import Spectrum
-from luthier.music.graphs import Graph
+from luthier.music.torch.attention import plain_attention
+from luthier.music.torch.fourier import Spectrum
+from luthier.music.torch.graphs import Graph
 
 Exporter = Literal["trace", "dynamo"]
 

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 from safetensors import SafetensorError, safe_open
 
 from luthier.errors import ModelError
-from luthier.music.weight_files import safetensors_files
+from luthier.music.torch.weight_files import safetensors_files
 
 LMPrecision = Literal["fp32", "fp16", "int8", "int4"]
 # Weights that share a scale. Long blocks cost less memory, short ones keep four bits useful.

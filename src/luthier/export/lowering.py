@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from luthier.export.calibration import Activations
 from luthier.export.folding import Folding
 from luthier.export.graph_file import WEIGHTS
 from luthier.export.lm_weights import WeightFile
-from luthier.export.optimise.values import names_read
+from luthier.export.passes.values import names_read
 from luthier.export.precision import BLOCK_MULTIPLE, Int8, Precision, Storage, storage_of
 from luthier.export.quantise import by_block, by_output, by_row
 from luthier.export.weights import Weights, as_half, fits, shapes_of
+from luthier.music.export.calibration import Activations
 
 CONTRIB = "com.microsoft"
 _INSIDE = 1024  # bytes up to which a tensor lies in the graph itself

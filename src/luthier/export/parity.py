@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from luthier.audio.spectrum import magnitudes
 from luthier.errors import ExportError
 from luthier.export.precision import Precision
-from luthier.music.graphs import Graph
+from luthier.music.torch.graphs import Graph
 from luthier.runtime.session import open_session
 
 MAX_RMSE, MAX_ABS = 5e-4, 1e-1

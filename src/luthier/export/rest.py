@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from luthier.export.weights import StoredWeights, as_half
-from luthier.music.checkpoints import ModelFolder
-from luthier.music.model import MusicModel
 from luthier.music.spec import save_spec
+from luthier.music.torch.model import MusicModel
+from luthier.music.torch.model_folder import ModelFolder
 
 
 def write_rest(model: ModelFolder, hollow: MusicModel, folder: Path, precision: str) -> None:

@@ -13,9 +13,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from luthier.errors import ModelError
-from luthier.music.checkpoints import ModelFolder, original_silence
-from luthier.music.oobleck import folded
-from luthier.music.original_layout import diffusers_name
+from luthier.music.torch.model_folder import ModelFolder, original_silence
+from luthier.music.torch.oobleck import folded
+from luthier.music.torch.original_layout import diffusers_name
 
 Array = NDArray[Any]
 _DIRECTION, _LENGTH = "_v", "_g"  # of a weight that is normalised

@@ -21,9 +21,9 @@ from luthier.audio.decode import read_audio
 from luthier.audio.encode import write_audio
 from luthier.errors import LuthierError
 from luthier.matrix.machine import peak_bytes
-from luthier.music.pipeline import MusicPipeline
+from luthier.music.playing.output_file import write_generated
+from luthier.music.playing.pipeline import MusicPipeline
 from luthier.music.request import MusicRequest, request_from
-from luthier.music.written import write_generated
 from luthier.runtime.pool import SHARED
 
 _WARM_S = 1.0

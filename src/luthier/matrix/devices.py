@@ -9,7 +9,7 @@ from typing import Any
 
 from luthier.errors import PathError
 from luthier.files import write_text
-from luthier.report.matrix import busy_text, device_name, values_text
+from luthier.matrix.page import busy_text, device_name, values_text
 
 _TITLE = "# Devices\n\nWhat to offer on which machine, measured by `luthier matrix`.\n"
 

@@ -18,7 +18,7 @@ from luthier.errors import StorageError
 from luthier.files import sha256_of
 from luthier.matrix.grid import Cell
 from luthier.matrix.machine import GpuMemory, machine
-from luthier.matrix.player import PlayError, Take, piece_paths
+from luthier.matrix.renderer import PlayError, Take, piece_paths
 from luthier.music.spec import load_spec
 from luthier.runtime.cancel import stop_if_asked
 from luthier.runtime.manifest import MANIFEST_NAME

@@ -19,7 +19,7 @@ from luthier.client.errors import ServerError
 from luthier.client.transport import Transport
 from luthier.errors import LuthierError, RequestError
 from luthier.matrix.grid import Cell
-from luthier.matrix.player import PlayError, Take, piece_paths
+from luthier.matrix.renderer import PlayError, Take, piece_paths
 from luthier.music.templates import instruction_for
 from luthier.provenance import write_run
 from luthier.runtime.cancel import stop_if_asked

@@ -11,11 +11,11 @@ from typing import Any
 
 from luthier.errors import CancelledError, LuthierError, RequestError
 from luthier.mcp.players import Look, Made
-from luthier.music.pipeline import MusicPipeline
+from luthier.music.playing.output_file import piece_path, write_generated
+from luthier.music.playing.pipeline import MusicPipeline
 from luthier.music.request import MusicRequest
 from luthier.music.resolve import resolve
 from luthier.music.spec import load_spec
-from luthier.music.written import piece_path, write_generated
 from luthier.server.work import TaskDisplay
 
 _MOST_WAITING = 20

@@ -7,7 +7,7 @@ import uuid
 from pathlib import Path
 
 from luthier.errors import RequestError
-from luthier.server.paths import AUDIO_SUFFIXES, below
+from luthier.server.http.paths import AUDIO_SUFFIXES, below
 
 _LONGEST_NAME = 40
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from luthier.music.request import MusicRequest
-from luthier.server.tasks import ENDED, State
+from luthier.server.queue.task import ENDED, State
 
 
 class Made(NamedTuple):

@@ -12,9 +12,9 @@ from urllib.parse import parse_qs, urlsplit
 from luthier.client import Client, Piece, RemoteTask
 from luthier.files import make_folder
 from luthier.mcp.players import Look, Made
+from luthier.music.playing.output_file import piece_path
 from luthier.music.request import MusicRequest
-from luthier.music.written import piece_path
-from luthier.server.options import options_from
+from luthier.music.task_options import options_from
 
 _SHOWN = 20
 

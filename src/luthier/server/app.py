@@ -13,18 +13,15 @@ from starlette.middleware.cors import CORSMiddleware
 
 from luthier import __version__
 from luthier.server.background import background_of
-from luthier.server.cleaning import Cleaner
 from luthier.server.config import ServerConfig
-from luthier.server.envelope import add_error_handlers
-from luthier.server.guard import LOCAL_ORIGIN, Guard
-from luthier.server.openapi import describe
-from luthier.server.rates import Rates
+from luthier.server.http.envelope import add_error_handlers
+from luthier.server.http.guard import LOCAL_ORIGIN, Guard
+from luthier.server.http.openapi import describe
+from luthier.server.http.throttle import Rates
+from luthier.server.queue.retention import Cleaner
 from luthier.server.routes import (
-    about,
-    adapters,
     chat,
     control,
-    dataset_work,
     datasets,
     jobs,
     metrics,
@@ -33,8 +30,11 @@ from luthier.server.routes import (
     tasks,
     trainings,
     transcribe,
-    writing,
 )
+from luthier.server.routes import dataset_jobs as dataset_work
+from luthier.server.routes import health as about
+from luthier.server.routes import lora as adapters
+from luthier.server.routes import prompts as writing
 from luthier.server.service import Service
 from luthier.server.supervisor import Supervisor
 

@@ -33,8 +33,8 @@ def background_of(service: Service) -> list[Background]:
 
 
 def _webhook_sender(service: Service) -> Background:
-    from luthier.server.webhook_sender import WebhookSender
-    from luthier.server.webhooks import Signer
+    from luthier.server.webhooks.outbox import Signer
+    from luthier.server.webhooks.sender import WebhookSender
 
     def describe(task_id: str) -> dict[str, Any]:
         return service.answers.task(service.queue.get(task_id))

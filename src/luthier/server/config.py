@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from luthier.server.webhook_hosts import AllowedHost
+from luthier.server.webhooks.allowed_hosts import AllowedHost
 
 if TYPE_CHECKING:
-    from luthier.server.shapes.about import Explored
+    from luthier.server.schemas.health import Explored
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 

@@ -8,7 +8,7 @@ import uuid
 from pathlib import Path
 
 from luthier.errors import RequestError
-from luthier.server.auth import SECRET_BYTES
+from luthier.server.http.auth import SECRET_BYTES
 
 _LOG = logging.getLogger("luthier.server.home")
 DATABASE_NAME, LINKS_NAME = "tasks.sqlite3", "links.secret"

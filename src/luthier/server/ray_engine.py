@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from luthier.errors import CancelledError, LuthierError, MissingExtraError
+from luthier.families import LostError, Report
 from luthier.runtime.cancel import Cancel, stop_if_asked
 from luthier.server.config import WorkerSetup
-from luthier.server.engine import LostError, Report
-from luthier.server.tasks import Task
+from luthier.server.queue.task import Task
 from luthier.stopping import own_signals
 
 _LOOK_S = 0.2

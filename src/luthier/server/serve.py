@@ -58,7 +58,7 @@ def run_server(config: ServerConfig, host: str, port: int, ready: Callable[[str]
     import uvicorn
 
     from luthier.server.app import create_app
-    from luthier.server.connections import PatientProtocol, allow_open_files
+    from luthier.server.http.connections import PatientProtocol, allow_open_files
 
     allow_open_files(config.connections + _FILES)
     with _alone(config.worker.home), _listening(host, port) as listener:

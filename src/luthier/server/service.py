@@ -18,33 +18,33 @@ from luthier.music.planner.request import PlanRequest
 from luthier.music.request import MusicRequest
 from luthier.music.resolve import resolve
 from luthier.music.spec import ModelSpec, load_spec
-from luthier.server.adapters import Adapters
-from luthier.server.answers import Answers
-from luthier.server.auth import Keys, Links
-from luthier.server.body import Body
-from luthier.server.changes import Changes
-from luthier.server.cleaning import Places
-from luthier.server.clock import Uptime
+from luthier.music.task_options import TaskOptions
+from luthier.server.acestep.answers import Answers
+from luthier.server.acestep.dataset_jobs import DatasetTasks
+from luthier.server.acestep.datasets import Datasets
+from luthier.server.acestep.lora_catalogue import Adapters
+from luthier.server.acestep.release_fields import Asked, asked_from
 from luthier.server.config import ServerConfig
-from luthier.server.dataset_tasks import DatasetTasks
-from luthier.server.datasets import Datasets
 from luthier.server.disk import Disk
-from luthier.server.fields import Asked, asked_from
 from luthier.server.hiding import without_folders
 from luthier.server.home import ADAPTERS_NAME, LINKS_NAME, check_home, keep_journal
-from luthier.server.inventory import Inventory
-from luthier.server.job_desk import JobDesk
-from luthier.server.leases import Leases
-from luthier.server.metrics import Metrics
-from luthier.server.multipart import Limits
-from luthier.server.options import TaskOptions
-from luthier.server.outlook import Outlook
-from luthier.server.paths import recording_named
-from luthier.server.queue import Accepted, New, Queue, Traits
-from luthier.server.refusals import NotReadyError
+from luthier.server.http.auth import Keys, Links
+from luthier.server.http.body import Body
+from luthier.server.http.errors import NotReadyError
+from luthier.server.http.metrics import Metrics
+from luthier.server.http.multipart import Limits
+from luthier.server.http.paths import recording_named
+from luthier.server.jobs.service import JobDesk
+from luthier.server.queue.clock import Uptime
+from luthier.server.queue.eta import Outlook
+from luthier.server.queue.inventory import Inventory
+from luthier.server.queue.leases import Leases
+from luthier.server.queue.queue import Accepted, New, Queue, Traits
+from luthier.server.queue.retention import Places
+from luthier.server.queue.task_events import Changes
 from luthier.server.traits import traits_of
-from luthier.server.webhook_hosts import WebhookHosts
-from luthier.server.webhooks import Webhooks
+from luthier.server.webhooks.allowed_hosts import WebhookHosts
+from luthier.server.webhooks.outbox import Webhooks
 
 _LOG = logging.getLogger("luthier.server.service")
 _LONGEST_KEY = 256

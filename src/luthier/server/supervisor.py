@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import IO
 
 from luthier.errors import StorageError
-from luthier.server.cleaning import Cleaner
 from luthier.server.config import WorkerSetup
-from luthier.server.leases import Leases
+from luthier.server.queue.leases import Leases
+from luthier.server.queue.retention import Cleaner
 
 _LOG = logging.getLogger("luthier.server.supervisor")
 _LOOK_S = 0.1

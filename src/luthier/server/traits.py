@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from luthier.music.request import MusicRequest
-from luthier.server.options import TaskOptions
-from luthier.server.queue import Traits
+from luthier.music.task_options import TaskOptions
+from luthier.server.queue.queue import Traits
 
 _UNKNOWN_S = 30.0  # of a piece whose length only its source or its planner says
 

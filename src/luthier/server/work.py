@@ -8,21 +8,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from luthier.audio.bounded import check_place, check_recording
 from luthier.errors import AdapterError, RequestError
-from luthier.music.pipeline import MusicPipeline
+from luthier.families import Report
+from luthier.music.analysis import heard
+from luthier.music.playing.output_file import write_generated
+from luthier.music.playing.pipeline import MusicPipeline
 from luthier.music.request import MusicRequest, request_from
-from luthier.music.written import write_generated
+from luthier.music.task_options import FORMATS, TaskOptions, options_from
 from luthier.progress import Display
 from luthier.progress import Task as ProgressTask
 from luthier.runtime.cancel import Cancel, stop_if_asked
 from luthier.runtime.pool import SessionPool
-from luthier.server.cleaning import Places
 from luthier.server.config import WorkerSetup
-from luthier.server.engine import Report
-from luthier.server.hearing import heard
-from luthier.server.options import FORMATS, TaskOptions, options_from
-from luthier.server.recordings import check_place, check_recording
-from luthier.server.tasks import Task
+from luthier.server.queue.retention import Places
+from luthier.server.queue.task import Task
 
 if TYPE_CHECKING:
     from luthier.music.planner.planner import Planner

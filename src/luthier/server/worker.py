@@ -24,16 +24,17 @@ from pathlib import Path
 from typing import Any
 
 from luthier.errors import CancelledError, LuthierError, StorageError
+from luthier.families import LostError
 from luthier.files import atomic_folder
-from luthier.server.cleaning import Places
 from luthier.server.config import WorkerSetup
-from luthier.server.engine import LostError, player_of
+from luthier.server.engine import player_of
 from luthier.server.hiding import without_folders
-from luthier.server.inventory import Inventory
-from luthier.server.leases import Leases
-from luthier.server.logs import log_to_stderr
-from luthier.server.queue import Queue
-from luthier.server.tasks import Task
+from luthier.server.http.logs import log_to_stderr
+from luthier.server.queue.inventory import Inventory
+from luthier.server.queue.leases import Leases
+from luthier.server.queue.queue import Queue
+from luthier.server.queue.retention import Places
+from luthier.server.queue.task import Task
 
 _LOG = logging.getLogger("luthier.server.worker")
 _LOOK_S = 0.1

@@ -24,14 +24,14 @@ from safetensors.torch import save as serialised
 
 from luthier.errors import LuthierError, OutputError, TrainingError
 from luthier.files import is_temporary, read_json, write_json
-from luthier.music.model import verify_files, write_manifest
+from luthier.music.torch.model import verify_files, write_manifest
 from luthier.output_folder import check_output, foreign_files, output_folder
 from luthier.progress import Display
 from luthier.provenance import write_run
 from luthier.training.lora import copy_weights
 from luthier.training.optimizer import RunningMean, optimizer_tensors, put_back
 from luthier.training.run_folder import EVALUATION_NAME, STAGE
-from luthier.training.trained import Parameters, read_trained, save_trained
+from luthier.training.weights_io import Parameters, read_trained, save_trained
 
 OPTIMIZER_NAME, STATE_NAME = "optimizer.safetensors", "state.json"
 _NAME = re.compile(r"epoch=(\d+)-step=(\d+)_lora")

@@ -10,8 +10,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from luthier.errors import RequestError
 from luthier.files import read_json
-from luthier.training.targets import layer_values, left_out, pairs_of, translated
-from luthier.training.tasks import task_weights
+from luthier.music.training.target_modules import layer_values, left_out, pairs_of, translated
+from luthier.music.training.task_mix import task_weights
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 MLP = ("gate_proj", "up_proj", "down_proj")

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from luthier.errors import AdapterError, TrainingError
 from luthier.files import write_json
-from luthier.music.adapter_file import StoredAdapter, read_adapter
-from luthier.music.adapter_place import CONFIG_NAME, WEIGHTS_NAME
-from luthier.music.adapter_writer import (
+from luthier.music.adapters.file import StoredAdapter, read_adapter
+from luthier.music.adapters.place import CONFIG_NAME, WEIGHTS_NAME
+from luthier.music.adapters.writer import (
     PEFT_PREFIX,
     check_writable,
     peft_config,

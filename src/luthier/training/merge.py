@@ -26,8 +26,9 @@ from luthier.errors import (
     StorageError,
     TrainingError,
 )
-from luthier.music.checkpoints import ModelFolder, open_model
-from luthier.music.model import verify_model, write_manifest
+from luthier.music.torch.model import verify_model, write_manifest
+from luthier.music.torch.model_folder import ModelFolder, open_model
+from luthier.music.training.merge_check import Check, compare
 from luthier.output_folder import check_output, output_folder, stage_of
 from luthier.progress import SILENT, Display
 from luthier.training.merge_adapters import Adapter, Weighted, open_adapter
@@ -41,7 +42,6 @@ from luthier.training.merge_base import (
     write_rest,
 )
 from luthier.training.merge_card import write_card, write_record
-from luthier.training.merge_check import Check, compare
 from luthier.training.tensor_file import Slot, write_tensors
 
 STAGE = "merge"  # in the record of what this module writes

@@ -16,14 +16,14 @@ import torch
 
 from luthier.errors import AdapterError, LuthierError, ModelError
 from luthier.files import read_json
-from luthier.music.adapter_file import StoredAdapter, read_adapter
-from luthier.music.adapter_place import home_of
-from luthier.music.model import MANIFEST_NAME, verify_files
+from luthier.music.adapters.file import StoredAdapter, read_adapter
+from luthier.music.adapters.place import home_of
+from luthier.music.torch.model import MANIFEST_NAME, verify_files
 from luthier.training.checkpoint import STATE_NAME, find_checkpoints
 from luthier.training.merge_change import AdaptedLayer, Change, WholeWeight
 from luthier.training.run_folder import CHECKPOINTS
 from luthier.training.tensor_file import Record, read_header
-from luthier.training.trained import FULL_WEIGHTS
+from luthier.training.weights_io import FULL_WEIGHTS
 
 
 class Weighted(NamedTuple):

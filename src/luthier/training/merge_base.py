@@ -14,10 +14,10 @@ from pathlib import Path
 
 from luthier.errors import ModelError
 from luthier.files import make_folder, read_json, write_json
-from luthier.music.checkpoints import CLASSES, MANIFEST_NAME, ModelFolder, original_silence
-from luthier.music.diffusers_layout import component_folder, write_pipeline_files
-from luthier.music.original_layout import diffusers_name
-from luthier.music.weight_files import INDEX_SUFFIX, safetensors_files
+from luthier.music.torch.diffusers_layout import component_folder, write_pipeline_files
+from luthier.music.torch.model_folder import CLASSES, MANIFEST_NAME, ModelFolder, original_silence
+from luthier.music.torch.original_layout import diffusers_name
+from luthier.music.torch.weight_files import INDEX_SUFFIX, safetensors_files
 from luthier.training.tensor_file import Slot, read_header, type_name
 
 DENOISER = "transformer"

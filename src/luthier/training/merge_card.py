@@ -11,11 +11,11 @@ from typing import Any
 
 from luthier.errors import LuthierError
 from luthier.files import read_json, write_text
-from luthier.music.adapter_place import home_of
-from luthier.music.checkpoints import ModelFolder
+from luthier.music.adapters.place import home_of
+from luthier.music.torch.model_folder import ModelFolder
+from luthier.music.training.merge_check import Check
 from luthier.provenance import input_record, run_path, write_run
 from luthier.training.merge_adapters import Adapter
-from luthier.training.merge_check import Check
 
 _CARD = "README.md"
 _HEAD_LINE = re.compile(r"^license:\s*['\"]?([\w.+-]+)['\"]?\s*$", re.MULTILINE)

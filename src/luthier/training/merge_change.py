@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from luthier.music.adapter_layer import LayerWeights
+from luthier.music.adapters.layer import LayerWeights
 from luthier.training.tensor_file import Record
 
 

@@ -12,12 +12,12 @@ from typing import Any
 
 from luthier.audio.encode import write_audio
 from luthier.files import atomic_file, make_folder
+from luthier.music.training.previews import Player, Sample
 from luthier.progress import SILENT, Display
 from luthier.report.figures import spectrogram_png
 from luthier.training.config import TrainConfig
 from luthier.training.run_folder import EVENTS, REPORT_NAME, SAMPLES
 from luthier.training.run_report import RunView, write_run_report
-from luthier.training.samples import Player, Sample
 
 BASE = "base"
 _REDRAWN_S = 20.0  # between two drawings of the report; a page that is open reloads as often

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from luthier.errors import TrainingError
 from luthier.training.config import TrainConfig
-from luthier.training.trained import Parameters
+from luthier.training.weights_io import Parameters
 
 _SEPARATOR = "|"  # stands in no parameter's name
 

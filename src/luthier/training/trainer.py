@@ -21,16 +21,17 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint as recomputed
 
 from luthier.errors import TrainingError
-from luthier.progress import Display, Task
-from luthier.stopping import StopRequest, last_act, stop_requests
-from luthier.training.batches import (
+from luthier.music.training.batches import (
     Constants,
     Example,
     derived_seed,
     training_example,
     validation_examples,
 )
-from luthier.training.cache import Entry
+from luthier.music.training.feature_cache import Entry
+from luthier.music.training.objective import flow_loss
+from luthier.progress import Display, Task
+from luthier.stopping import StopRequest, last_act, stop_requests
 from luthier.training.checkpoint import (
     Checkpoint,
     Live,
@@ -45,11 +46,10 @@ from luthier.training.config import TrainConfig
 from luthier.training.memory import peak_bytes
 from luthier.training.metrics import Metrics
 from luthier.training.monitor import Monitor
-from luthier.training.objective import flow_loss
 from luthier.training.optimizer import RunningMean, make_optimizer
 from luthier.training.processes import Processes
 from luthier.training.schedule import rate_at
-from luthier.training.trained import prepare
+from luthier.training.weights_io import prepare
 
 _SMOOTHED = 20  # steps that a reported loss is the mean of
 _DIVERGED = 4.0  # times the lowest such mean, and

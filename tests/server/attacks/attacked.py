@@ -12,10 +12,10 @@ from starlette.testclient import TestClient
 
 from luthier.music.mini import onnx_folder
 from luthier.server.app import create_app
-from luthier.server.cleaning import Places
 from luthier.server.config import ServerConfig, WorkerSetup
+from luthier.server.queue.retention import Places
 from luthier.server.service import Service
-from luthier.server.webhook_hosts import allowed_host
+from luthier.server.webhooks.allowed_hosts import allowed_host
 
 ORIGIN = "http://127.0.0.1:8001"
 SECRET = b"nobody's business"

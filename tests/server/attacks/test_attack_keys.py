@@ -15,13 +15,13 @@ from attacked import ORIGIN
 from starlette.testclient import TestClient
 from test_server_routes import SONG, data_of, error_of
 
-from luthier.server import auth
 from luthier.server.app import create_app
-from luthier.server.auth import Keys, Links
-from luthier.server.cleaning import Places
 from luthier.server.config import ServerConfig
 from luthier.server.guesses import Guesses
-from luthier.server.logs import JsonLines
+from luthier.server.http import auth
+from luthier.server.http.auth import Keys, Links
+from luthier.server.http.logs import JsonLines
+from luthier.server.queue.retention import Places
 
 KEY = "Zwoelf-Boxkaempfer-1"
 GUESSES = {

@@ -12,7 +12,7 @@ from test_server_routes import SONG, error_of
 
 from luthier.server.app import create_app
 from luthier.server.config import ServerConfig
-from luthier.server.queue import Queue
+from luthier.server.queue.queue import Queue
 
 FOREIGN = {
     "another site": "https://evil.example",

@@ -21,12 +21,12 @@ from luthier.errors import AudioError, LuthierError, StorageError
 from luthier.server.app import create_app
 from luthier.server.config import ServerConfig
 from luthier.server.hiding import without_folders
-from luthier.server.leases import Leases
-from luthier.server.logs import JsonLines
-from luthier.server.queue import Queue
-from luthier.server.webhook_hosts import WebhookError, WebhookHosts, allowed_host
-from luthier.server.webhook_sender import WebhookSender
-from luthier.server.webhooks import Due, Signer
+from luthier.server.http.logs import JsonLines
+from luthier.server.queue.leases import Leases
+from luthier.server.queue.queue import Queue
+from luthier.server.webhooks.allowed_hosts import WebhookError, WebhookHosts, allowed_host
+from luthier.server.webhooks.outbox import Due, Signer
+from luthier.server.webhooks.sender import WebhookSender
 
 
 @pytest.fixture
@@ -199,7 +199,7 @@ def test_a_full_disk_is_told_without_its_place(
 def test_an_upload_that_finds_no_room_leaves_nothing(
     target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from luthier.server.multipart import Intake
+    from luthier.server.http.multipart import Intake
 
     def full(self: Intake, data: bytes, start: int, end: int) -> None:
         raise OSError(28, "No space left on device")
@@ -228,8 +228,8 @@ def test_an_unknown_error_shows_no_traceback(
 
 
 def test_adapters_cannot_be_loaded_without_end(target: Target, tmp_path: Path) -> None:
-    from luthier.server.lora_state import LoraState
-    from luthier.server.refusals import Refusal
+    from luthier.server.acestep.lora_state import LoraState
+    from luthier.server.http.errors import Refusal
 
     state = LoraState(tmp_path / "lora.json")
     for n in range(100):

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from attacked import SECRET, Target
 
+from luthier.audio.bounded import check_place
 from luthier.audio.encode import write_audio
 from luthier.errors import PathError, RequestError
 from luthier.mcp.places import Places as ToolPlaces
-from luthier.server.cleaning import Places
 from luthier.server.config import WorkerSetup
-from luthier.server.paths import recording_named
-from luthier.server.recordings import check_place
-from luthier.server.refusals import Refusal
+from luthier.server.http.errors import Refusal
+from luthier.server.http.paths import recording_named
+from luthier.server.queue.retention import Places
 from luthier.server.work import Musician
 
 # {root} and {outside} are folders of the target.
@@ -215,7 +215,7 @@ def test_a_link_that_is_put_in_after_the_check(tmp_path: Path) -> None:
 
 
 def test_a_worker_looks_again(tmp_path: Path, target: Target, worker: Musician) -> None:
-    from luthier.server.tasks import Task
+    from luthier.server.queue.task import Task
 
     music = {"task": "cover", "source_audio": str(target.root.resolve() / "link.wav")}
     request = {"kind": "music", "music": music, "options": {}}

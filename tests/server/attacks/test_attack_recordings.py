@@ -14,10 +14,10 @@ import av
 import numpy as np
 import pytest
 
+from luthier.audio import bounded as recordings
+from luthier.audio.bounded import check_recording
 from luthier.audio.encode import write_audio
 from luthier.errors import AudioError, LuthierError
-from luthier.server import recordings
-from luthier.server.recordings import check_recording
 
 LONGEST_S = 30.0
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from luthier.server import body as body_of_requests
-from luthier.server import connections
 from luthier.server.app import create_app
 from luthier.server.config import ServerConfig
-from luthier.server.connections import PatientProtocol
+from luthier.server.http import body as body_of_requests
+from luthier.server.http import connections
+from luthier.server.http.connections import PatientProtocol
 from serving import KEY, Running, running_server
 
 HEAD = b"POST /release_task HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"

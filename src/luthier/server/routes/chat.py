@@ -14,12 +14,12 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from luthier.errors import LuthierError
-from luthier.server.body import received
-from luthier.server.chat import PREFIX, content_of, data_url, task_of
-from luthier.server.multipart import Limits
-from luthier.server.routes.common import Known, The, body_of, checked, events_of, problems
-from luthier.server.service import Service
-from luthier.server.shapes.chat import (
+from luthier.server.acestep.chat import PREFIX, content_of, data_url, task_of
+from luthier.server.http.body import received
+from luthier.server.http.multipart import Limits
+from luthier.server.http.routing import Known, The, body_of, checked, events_of, problems
+from luthier.server.http.wait_for_task import result_of
+from luthier.server.schemas.chat import (
     AudioMessage,
     AudioPart,
     AudioUrl,
@@ -29,7 +29,7 @@ from luthier.server.shapes.chat import (
     Choice,
     Completion,
 )
-from luthier.server.waiting import result_of
+from luthier.server.service import Service
 
 router = APIRouter(dependencies=[Known])
 _BODY_BYTES = 64 * 2**20  # of a chat, whose recordings come as text within it

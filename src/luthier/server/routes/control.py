@@ -10,11 +10,11 @@ from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from luthier.server.envelope import enveloped
-from luthier.server.routes.common import Known, The, described, events_of, problems
+from luthier.server.http.envelope import enveloped
+from luthier.server.http.routing import Known, The, described, events_of, problems
+from luthier.server.queue.task import Task
+from luthier.server.schemas.tasks import EXAMPLE_TASK, AnyState, Deleted, Page, TaskFacts
 from luthier.server.service import Service
-from luthier.server.shapes.tasks import EXAMPLE_TASK, AnyState, Deleted, Page, TaskFacts
-from luthier.server.tasks import Task
 
 router = APIRouter(prefix="/v1/tasks", dependencies=[Known])
 _PAGE = {"tasks": [EXAMPLE_TASK], "next": None}

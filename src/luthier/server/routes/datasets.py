@@ -11,14 +11,13 @@ from starlette.concurrency import run_in_threadpool
 
 from luthier.files import write_json
 from luthier.music.templates import INSTRUMENTAL
-from luthier.server.dataset_files import loaded, place_to_save, scanned
+from luthier.server.acestep.dataset_files import loaded, place_to_save, scanned
+from luthier.server.acestep.datasets import WorkingSet
 from luthier.server.dataset_rows import is_labelled, row_of, whole_row_of
-from luthier.server.datasets import WorkingSet
-from luthier.server.envelope import enveloped
-from luthier.server.routes.common import Known, The, asked, described
+from luthier.server.http.envelope import enveloped
+from luthier.server.http.routing import Known, The, asked, described
 from luthier.server.routes.jobs import Desk, desk_of
-from luthier.server.service import Service
-from luthier.server.shapes.datasets import (
+from luthier.server.schemas.datasets import (
     DatasetLoadAsked,
     DatasetLoaded,
     DatasetShape,
@@ -30,6 +29,7 @@ from luthier.server.shapes.datasets import (
     ScanAsked,
     Scanned,
 )
+from luthier.server.service import Service
 
 router = APIRouter(prefix="/v1/dataset")
 ROW = {

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.concurrency import run_in_threadpool
 
-from luthier.server.envelope import enveloped
-from luthier.server.job_desk import JobDesk
-from luthier.server.routes.common import Known, The, asked, described
-from luthier.server.shapes.jobs import JobAsked, JobGone, JobLog, JobPage, JobShape
+from luthier.server.http.envelope import enveloped
+from luthier.server.http.routing import Known, The, asked, described
+from luthier.server.jobs.service import JobDesk
+from luthier.server.schemas.jobs import JobAsked, JobGone, JobLog, JobPage, JobShape
 
 router = APIRouter(prefix="/v1/jobs")
 EXAMPLE = {

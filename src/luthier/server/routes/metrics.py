@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
-from luthier.server.routes.common import The, known, problems
+from luthier.server.http.routing import The, known, problems
 
 router = APIRouter()
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"

@@ -9,13 +9,13 @@ from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
 from luthier.models import BUILT_IN
-from luthier.server.envelope import enveloped
-from luthier.server.refusals import FailedError, NotReadyError, Refusal
-from luthier.server.routes.common import Known, The, asked, described
+from luthier.server.http.envelope import enveloped
+from luthier.server.http.errors import FailedError, NotReadyError, Refusal
+from luthier.server.http.routing import Known, The, asked, described
+from luthier.server.http.wait_for_task import result_of
+from luthier.server.schemas.health import Inventory
+from luthier.server.schemas.models import InitAsked, Opened, ReinitAsked, Renewed
 from luthier.server.service import Service
-from luthier.server.shapes.about import Inventory
-from luthier.server.shapes.models import InitAsked, Opened, ReinitAsked, Renewed
-from luthier.server.waiting import result_of
 
 router = APIRouter()
 _MODEL = {

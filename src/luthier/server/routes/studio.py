@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header
 from fastapi.responses import HTMLResponse, Response
 
-from luthier.server.refusals import NotFoundError
+from luthier.server.http.errors import NotFoundError
 from luthier.studio.assets import Assets, policy
 
 router = APIRouter(include_in_schema=False)

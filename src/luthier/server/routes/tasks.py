@@ -9,15 +9,15 @@ from fastapi.responses import FileResponse, JSONResponse
 from starlette.concurrency import run_in_threadpool
 
 from luthier.errors import RequestError
-from luthier.server.auth import missing_key
-from luthier.server.body import received
-from luthier.server.envelope import enveloped
-from luthier.server.options import MEDIA_TYPES
-from luthier.server.paths import result_file
-from luthier.server.routes.common import The, body_of, described, problems
-from luthier.server.shapes import release
-from luthier.server.shapes.tasks import EXAMPLE_ROW, Queued, Row, RowsAsked
-from luthier.server.strict_json import strict_json
+from luthier.music.task_options import MEDIA_TYPES
+from luthier.server.http.auth import missing_key
+from luthier.server.http.body import received
+from luthier.server.http.envelope import enveloped
+from luthier.server.http.paths import result_file
+from luthier.server.http.routing import The, body_of, described, problems
+from luthier.server.http.strict_json import strict_json
+from luthier.server.schemas import release
+from luthier.server.schemas.tasks import EXAMPLE_ROW, Queued, Row, RowsAsked
 
 router = APIRouter()
 _MOST_IDS = 1000

@@ -12,17 +12,17 @@ from starlette.concurrency import run_in_threadpool
 
 from luthier.errors import LuthierError, RequestError
 from luthier.files import make_folder
-from luthier.music.adapter_place import CONFIG_NAME, OTHER_SPELLINGS, WEIGHTS_NAME
+from luthier.music.adapters.place import CONFIG_NAME, OTHER_SPELLINGS, WEIGHTS_NAME
 from luthier.output_folder import output_folder
-from luthier.server.envelope import enveloped
-from luthier.server.job_desk import JobDesk
-from luthier.server.job_log import loss_history, tail
-from luthier.server.job_runner import LOG_NAME, SETTINGS
-from luthier.server.jobs import ALIVE, Job
-from luthier.server.routes.common import Known, The, asked, described
+from luthier.server.acestep.training_request import form_of, manifest_of, steps_an_epoch
+from luthier.server.http.envelope import enveloped
+from luthier.server.http.routing import Known, The, asked, described
+from luthier.server.jobs.jobs import ALIVE, Job
+from luthier.server.jobs.log import loss_history, tail
+from luthier.server.jobs.runner import LOG_NAME, SETTINGS
+from luthier.server.jobs.service import JobDesk
 from luthier.server.routes.jobs import Desk, desk_of
-from luthier.server.service import Service
-from luthier.server.shapes.trainings import (
+from luthier.server.schemas.trainings import (
     ExportAsked,
     Exported,
     LokrTraining,
@@ -33,7 +33,7 @@ from luthier.server.shapes.trainings import (
     TrainingStatus,
     TrainingTold,
 )
-from luthier.server.training_forms import form_of, manifest_of, steps_an_epoch
+from luthier.server.service import Service
 
 router = APIRouter(prefix="/v1/training")
 _CHECKPOINT = re.compile(r"epoch=\d+-step=(\d+)_lora")

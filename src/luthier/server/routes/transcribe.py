@@ -7,9 +7,9 @@ from typing import Any, NoReturn
 from fastapi import APIRouter, Request
 from pydantic import ConfigDict, Field
 
-from luthier.server.refusals import Refusal
-from luthier.server.routes.common import The, asked, described
-from luthier.server.shapes.envelope import Asked, Shape
+from luthier.server.http.errors import Refusal
+from luthier.server.http.routing import The, asked, described
+from luthier.server.schemas.envelope import Asked, Shape
 
 router = APIRouter()
 

@@ -1,0 +1,1 @@
+"""The whole chain on the built-in model."""

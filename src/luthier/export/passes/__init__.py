@@ -1,0 +1,1 @@
+"""Graph passes of any family, and what builds and walks graphs."""

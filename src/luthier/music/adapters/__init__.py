@@ -1,0 +1,1 @@
+"""Adapters of every spelling: read, converted, written. No torch."""

@@ -1,0 +1,1 @@
+"""Captions, styles, prompts, lyrics and rows of music data sets."""

@@ -1,0 +1,1 @@
+"""Clips of the music family → numbers: adherence, coverage, gates, pages."""

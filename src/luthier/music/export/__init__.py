@@ -1,0 +1,1 @@
+"""The music family's ONNX graphs: contracts, floors, quality, cards."""

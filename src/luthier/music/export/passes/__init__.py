@@ -1,0 +1,1 @@
+"""Graph passes for ACE-Step's own modules."""

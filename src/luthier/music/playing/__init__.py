@@ -1,0 +1,1 @@
+"""A request → sound in numpy and ONNX Runtime. No torch."""

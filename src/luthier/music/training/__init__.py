@@ -1,0 +1,1 @@
+"""What of training is music: features, objective, task mix, previews."""

@@ -1,0 +1,1 @@
+"""What is ACE-Step's own in the API: fields, answers, adapters, data set routes."""

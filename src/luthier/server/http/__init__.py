@@ -1,0 +1,1 @@
+"""HTTP itself: keys, limits, bodies, errors, paths, metrics."""

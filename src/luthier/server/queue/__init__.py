@@ -1,0 +1,1 @@
+"""The durable queue: tasks in SQLite, leases, order, retention."""

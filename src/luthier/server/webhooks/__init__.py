@@ -1,0 +1,1 @@
+"""Webhooks: an outbox, its sender, and the hosts that it may reach."""
