@@ -92,8 +92,8 @@ def test_the_playing_side_imports_no_training_library_at_module_level() -> None:
         "import luthier.music.playing.pipeline, luthier.music.playing.adapters",
         "import luthier.music.planner.planner, luthier.cli.thinking",
         "import luthier.runtime.session, luthier.runtime.manifest",
-        "import luthier.server.app, luthier.server.serve, luthier.server.worker",
-        "import luthier.server.work",
+        "import luthier.server.app, luthier.server.serve, luthier.server.workers.worker",
+        "import luthier.server.workers.work",
         "import luthier.matrix.child, luthier.matrix.run, luthier.matrix.over_http",
         "import luthier.client",
         "import luthier.mcp.local, luthier.mcp.remote",
@@ -152,7 +152,7 @@ def test_folders_are_replaced_and_removed_in_few_places() -> None:
             replacing |= {place} if name == "atomic_folder" else set()
             removing |= {place} if name == "rmtree" else set()
     # Of the hub: a folder of links in luthier's own cache.
-    assert replacing == {"hub_models.py", "output_folder.py", "server/worker.py"}
+    assert replacing == {"hub_models.py", "output_folder.py", "server/workers/worker.py"}
     assert {place for place in removing if not place.startswith("server/")} == {
         "files.py",  # its own temporary folders
         "export/leftovers.py",  # those of an export that is dead

@@ -17,7 +17,7 @@ from luthier.server.queue.leases import Leases
 from luthier.server.queue.queue import Queue
 from luthier.server.queue.retention import Cleaner, Places
 from luthier.server.queue.task import Task
-from luthier.server.supervisor import Supervisor
+from luthier.server.workers.supervisor import Supervisor
 
 Wait = Callable[..., Task]
 

@@ -11,7 +11,7 @@ from luthier.server.queue import task_events as changes_module
 from luthier.server.queue.leases import Leases
 from luthier.server.queue.queue import Queue
 from luthier.server.queue.task_events import Changes
-from luthier.server.supervisor import Supervisor
+from luthier.server.workers.supervisor import Supervisor
 
 
 def states(queue: Queue, *, is_told: bool) -> list[str]:

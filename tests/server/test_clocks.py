@@ -28,8 +28,8 @@ from luthier.server.queue.leases import Leases
 from luthier.server.queue.queue import Queue
 from luthier.server.queue.task import Task
 from luthier.server.queue.task_events import Changes
-from luthier.server.supervisor import Supervisor
 from luthier.server.webhooks.outbox import Webhooks
+from luthier.server.workers.supervisor import Supervisor
 
 Wait = Callable[..., Task]
 HOUR, WEEK = 3600.0, 7 * 86400.0

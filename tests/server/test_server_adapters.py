@@ -27,7 +27,7 @@ from luthier.server.config import ServerConfig, WorkerSetup
 from luthier.server.queue.queue import Queue
 from luthier.server.queue.retention import Places
 from luthier.server.queue.task import Task
-from luthier.server.supervisor import Supervisor
+from luthier.server.workers.supervisor import Supervisor
 from tiny_adapters import write_adapter
 
 LINEARS: dict[str, Linear] = dict(Graphs(onnx_folder(), 1).linears("dit_decoder"))

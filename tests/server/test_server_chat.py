@@ -21,7 +21,7 @@ from luthier.server.app import create_app
 from luthier.server.config import ServerConfig
 from luthier.server.queue.leases import Leases
 from luthier.server.queue.queue import Queue
-from luthier.server.work import Musician
+from luthier.server.workers.work import Musician
 
 CHAT = "/v1/chat/completions"
 

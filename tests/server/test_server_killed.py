@@ -41,7 +41,7 @@ def kill_worker(pid: int, home: Path) -> bool:
     """Kill a worker of this home, if that is still what the number means."""
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         command = Path(f"/proc/{pid}/cmdline").read_text()
-        if "luthier.server.worker" in command and str(home) in command:
+        if "luthier.server.workers.worker" in command and str(home) in command:
             os.kill(pid, signal.SIGKILL)
             return True
     return False

@@ -20,7 +20,7 @@ from luthier.server.config import ServerConfig, WorkerSetup
 from luthier.server.queue.leases import Leases
 from luthier.server.queue.queue import Queue
 from luthier.server.queue.task import Task
-from luthier.server.work import Musician
+from luthier.server.workers.work import Musician
 from tiny import tiny_onnx
 from tiny_lm import tiny_lm_onnx
 

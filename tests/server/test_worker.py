@@ -20,7 +20,7 @@ from luthier.server.config import WorkerSetup
 from luthier.server.queue.queue import Queue
 from luthier.server.queue.retention import Places
 from luthier.server.queue.task import Task
-from luthier.server.supervisor import Supervisor
+from luthier.server.workers.supervisor import Supervisor
 
 Wait = Callable[..., Task]
 SHORT = {"prompt": "calm piano", "duration_s": 1, "steps": 2, "seed": 3}

@@ -16,7 +16,7 @@ from luthier.music.playing.pipeline import MusicPipeline
 from luthier.music.request import MusicRequest
 from luthier.music.resolve import resolve
 from luthier.music.spec import load_spec
-from luthier.server.work import TaskDisplay
+from luthier.server.workers.work import TaskDisplay
 
 _MOST_WAITING = 20
 _REMEMBERED = 200

@@ -36,7 +36,7 @@ from luthier.server.routes import health as about
 from luthier.server.routes import lora as adapters
 from luthier.server.routes import prompts as writing
 from luthier.server.service import Service
-from luthier.server.supervisor import Supervisor
+from luthier.server.workers.supervisor import Supervisor
 
 
 def create_app(config: ServerConfig) -> FastAPI:

@@ -24,25 +24,25 @@ from luthier.server.acestep.dataset_jobs import DatasetTasks
 from luthier.server.acestep.datasets import Datasets
 from luthier.server.acestep.lora_catalogue import Adapters
 from luthier.server.acestep.release_fields import Asked, asked_from
+from luthier.server.acestep.traits import traits_of
 from luthier.server.config import ServerConfig
-from luthier.server.disk import Disk
-from luthier.server.hiding import without_folders
 from luthier.server.home import ADAPTERS_NAME, LINKS_NAME, check_home, keep_journal
 from luthier.server.http.auth import Keys, Links
 from luthier.server.http.body import Body
 from luthier.server.http.errors import NotReadyError
+from luthier.server.http.hiding import without_folders
 from luthier.server.http.metrics import Metrics
 from luthier.server.http.multipart import Limits
 from luthier.server.http.paths import recording_named
 from luthier.server.jobs.service import JobDesk
 from luthier.server.queue.clock import Uptime
+from luthier.server.queue.disk import Disk
 from luthier.server.queue.eta import Outlook
 from luthier.server.queue.inventory import Inventory
 from luthier.server.queue.leases import Leases
 from luthier.server.queue.queue import Accepted, New, Queue, Traits
 from luthier.server.queue.retention import Places
 from luthier.server.queue.task_events import Changes
-from luthier.server.traits import traits_of
 from luthier.server.webhooks.allowed_hosts import WebhookHosts
 from luthier.server.webhooks.outbox import Webhooks
 

@@ -17,9 +17,9 @@ from test_server_routes import SONG, data_of, error_of
 
 from luthier.server.app import create_app
 from luthier.server.config import ServerConfig
-from luthier.server.guesses import Guesses
 from luthier.server.http import auth
 from luthier.server.http.auth import Keys, Links
+from luthier.server.http.guesses import Guesses
 from luthier.server.http.logs import JsonLines
 from luthier.server.queue.retention import Places
 

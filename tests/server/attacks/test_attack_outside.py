@@ -20,7 +20,7 @@ from test_server_routes import RESULT, SONG, claimed, data_of, error_of
 from luthier.errors import AudioError, LuthierError, StorageError
 from luthier.server.app import create_app
 from luthier.server.config import ServerConfig
-from luthier.server.hiding import without_folders
+from luthier.server.http.hiding import without_folders
 from luthier.server.http.logs import JsonLines
 from luthier.server.queue.leases import Leases
 from luthier.server.queue.queue import Queue

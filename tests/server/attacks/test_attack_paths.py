@@ -18,7 +18,7 @@ from luthier.server.config import WorkerSetup
 from luthier.server.http.errors import Refusal
 from luthier.server.http.paths import recording_named
 from luthier.server.queue.retention import Places
-from luthier.server.work import Musician
+from luthier.server.workers.work import Musician
 
 # {root} and {outside} are folders of the target.
 HOSTILE = {

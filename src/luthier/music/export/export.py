@@ -17,7 +17,6 @@ from luthier.export.leftovers import claimed, remove_leftovers
 from luthier.export.lowering import Lowered
 from luthier.export.parity import Parity, check, compare
 from luthier.export.precision import Precision, precision_of
-from luthier.export.rest import write_rest
 from luthier.export.weights import ModuleWeights, Renamed, StoredWeights, Weights
 from luthier.files import read_json, temporary_folder
 from luthier.music.export.calibration import Activations, calibrate, calibration_prompts
@@ -28,6 +27,7 @@ from luthier.music.export.options import ExportOptions, default_lms
 from luthier.music.export.passes.select import optimise
 from luthier.music.export.planner import ExportedLM, lm_manifest_entries, write_lm
 from luthier.music.export.quality import Quality, check_quality, measure_quality
+from luthier.music.export.rest import write_rest
 from luthier.music.torch.autoencoder import MiniAutoencoder
 from luthier.music.torch.graphs import Graph, Lengths, graphs_of
 from luthier.music.torch.model import MusicModel, load_model, verify_model

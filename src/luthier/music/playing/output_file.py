@@ -9,7 +9,7 @@ from luthier.audio.encode import Subtype, blocks_writer
 from luthier.errors import AdapterError
 from luthier.files import sha256_of
 from luthier.music.adapters.place import adapter_files
-from luthier.music.labels import tags_of
+from luthier.music.playing.labels import tags_of
 from luthier.music.playing.pipeline import Generated, MusicPipeline
 from luthier.music.request import MusicRequest
 from luthier.music.request_lora import Lora

@@ -10,8 +10,8 @@ from typing import Any
 
 from luthier.errors import RequestError
 from luthier.server.acestep.dataset_files import place_to_save
+from luthier.server.acestep.dataset_rows import is_labelled, row_of, whole_row_of
 from luthier.server.acestep.datasets import ANSWER_NAME, ASKED_NAME, LABEL, Datasets, WorkingSet
-from luthier.server.dataset_rows import is_labelled, row_of, whole_row_of
 from luthier.server.http.errors import ConflictError, FailedError, NotFoundError, Refusal
 from luthier.server.jobs.jobs import ALIVE, Job
 from luthier.server.jobs.service import JobDesk

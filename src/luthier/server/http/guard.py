@@ -16,11 +16,11 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from luthier.server.guesses import Guesses
 from luthier.server.http.auth import Keys
 from luthier.server.http.envelope import WRONG_KEY, refused
+from luthier.server.http.guesses import Guesses
+from luthier.server.http.tallies import Tally
 from luthier.server.http.throttle import Rates, network_of
-from luthier.server.tallies import Tally
 
 _LOG = logging.getLogger("luthier.server.access")
 LOCAL_ORIGIN = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?"

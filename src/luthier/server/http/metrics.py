@@ -10,10 +10,10 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from luthier.server.disk import Disk
+from luthier.server.http.tallies import Labels, Tally
+from luthier.server.queue.disk import Disk
 from luthier.server.queue.leases import Leases
 from luthier.server.queue.retention import Places
-from luthier.server.tallies import Labels, Tally
 
 if TYPE_CHECKING:
     from prometheus_client import Metric

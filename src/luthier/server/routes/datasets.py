@@ -12,8 +12,8 @@ from starlette.concurrency import run_in_threadpool
 from luthier.files import write_json
 from luthier.music.templates import INSTRUMENTAL
 from luthier.server.acestep.dataset_files import loaded, place_to_save, scanned
+from luthier.server.acestep.dataset_rows import is_labelled, row_of, whole_row_of
 from luthier.server.acestep.datasets import WorkingSet
-from luthier.server.dataset_rows import is_labelled, row_of, whole_row_of
 from luthier.server.http.envelope import enveloped
 from luthier.server.http.routing import Known, The, asked, described
 from luthier.server.routes.jobs import Desk, desk_of

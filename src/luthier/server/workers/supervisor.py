@@ -18,7 +18,7 @@ from luthier.server.config import WorkerSetup
 from luthier.server.queue.leases import Leases
 from luthier.server.queue.retention import Cleaner
 
-_LOG = logging.getLogger("luthier.server.supervisor")
+_LOG = logging.getLogger("luthier.server.workers.supervisor")
 _LOOK_S = 0.1
 _RECLAIM_S = 1.0
 _CLEAN_S = 60.0
@@ -150,7 +150,7 @@ class Supervisor:
 def _started(setup: WorkerSetup, news: IO[bytes]) -> subprocess.Popen[bytes]:
     # A session of its own, so that Ctrl-C reaches the server only, which then stops the workers.
     process = subprocess.Popen(
-        [sys.executable, "-m", "luthier.server.worker", setup.to_json()],
+        [sys.executable, "-m", "luthier.server.workers.worker", setup.to_json()],
         stdin=subprocess.PIPE,
         stdout=news,
         bufsize=0,

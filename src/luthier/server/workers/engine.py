@@ -13,9 +13,9 @@ def player_of(setup: WorkerSetup) -> Player:
         LuthierError: there is no such engine here, or it does not start.
     """
     if setup.engine == "ray":
-        from luthier.server.ray_engine import RayPlayer
+        from luthier.server.workers.ray_engine import RayPlayer
 
         return RayPlayer(setup)
-    from luthier.server.work import Musician
+    from luthier.server.workers.work import Musician
 
     return Musician(setup)

@@ -35,7 +35,7 @@ class Actor:
     """Lives in the cluster: does tasks with files that come and go as bytes."""
 
     def __init__(self, setup: str) -> None:
-        from luthier.server.work import Musician
+        from luthier.server.workers.work import Musician
 
         self._musician = Musician(replace(WorkerSetup.from_json(setup), engine="process"))
         self._news = (0.01, "running")

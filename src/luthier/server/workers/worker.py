@@ -1,4 +1,4 @@
-"""`python -m luthier.server.worker SETUP`: a process that does the queue's tasks, one at a time.
+"""`python -m luthier.server.workers.worker SETUP`: a process that does tasks of the queue in turn.
 
 It lives as long as its standard input stays open: a server that dies closes it. A byte there wakes
 it up; a byte on its standard output says that it has changed something. SIGTERM stops it between
@@ -27,16 +27,16 @@ from luthier.errors import CancelledError, LuthierError, StorageError
 from luthier.families import LostError
 from luthier.files import atomic_folder
 from luthier.server.config import WorkerSetup
-from luthier.server.engine import player_of
-from luthier.server.hiding import without_folders
+from luthier.server.http.hiding import without_folders
 from luthier.server.http.logs import log_to_stderr
 from luthier.server.queue.inventory import Inventory
 from luthier.server.queue.leases import Leases
 from luthier.server.queue.queue import Queue
 from luthier.server.queue.retention import Places
 from luthier.server.queue.task import Task
+from luthier.server.workers.engine import player_of
 
-_LOG = logging.getLogger("luthier.server.worker")
+_LOG = logging.getLogger("luthier.server.workers.worker")
 _LOOK_S = 0.1
 _IDLE_S = 1.0
 _REPORT_S = 0.5

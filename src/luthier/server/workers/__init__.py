@@ -1,0 +1,1 @@
+"""What plays: supervised worker processes, and the engines in them."""
