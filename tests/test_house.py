@@ -107,6 +107,21 @@ def test_playing_loads_no_torch(statement: str) -> None:
     assert result.stdout.strip().splitlines()[-1] == "[]"
 
 
+def test_no_command_s_help_loads_torch() -> None:
+    """Nor transformers or the like, so that every `luthier VERB --help` is instant, and tells what
+    there is where they are not installed.
+    """
+    check = (
+        "import sys; from luthier.cli.main import COMMANDS, build_parser;"
+        "[build_parser(verb).format_help() for verb in COMMANDS];"
+        f"print(sorted(set(sys.modules) & {HEAVY!r}))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", check], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip().splitlines()[-1] == "[]"
+
+
 def test_help_needs_only_the_standard_library() -> None:
     # What makes --help fast is what it does not import: a count holds on any machine, a time does
     # not.

@@ -26,7 +26,7 @@ from luthier.music.request import MusicRequest, request_from
 from luthier.music.torch.model import load_model
 from luthier.music.torch.model_folder import open_model
 from luthier.music.training.feature_encoder import Encoder
-from luthier.music.training.task_mix import context_of
+from luthier.music.training.task_context import context_of
 from luthier.progress import SILENT
 
 Floats = NDArray[np.float32]

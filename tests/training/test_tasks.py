@@ -22,7 +22,8 @@ from luthier.music.torch.model_folder import open_model
 from luthier.music.training import batches
 from luthier.music.training.batches import training_example
 from luthier.music.training.feature_encoder import Encoder
-from luthier.music.training.task_mix import context_of, drawn_window, task_weights
+from luthier.music.training.task_context import context_of, drawn_window
+from luthier.music.training.task_mix import task_weights
 from luthier.music.training.training_pairs import Sound, variants_of
 from luthier.training.config import TrainConfig
 from tiny import SPEC, tiny_onnx, tiny_torch

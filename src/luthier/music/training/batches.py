@@ -16,7 +16,8 @@ from torch import Tensor
 from luthier.music.spec import ModelSpec
 from luthier.music.training.feature_cache import Entry, Variant
 from luthier.music.training.objective import Batch, draw_timesteps, drop_conditions
-from luthier.music.training.task_mix import context_of, drawn_window, task_weights
+from luthier.music.training.task_context import context_of, drawn_window
+from luthier.music.training.task_mix import task_weights
 from luthier.training.config import TrainConfig
 from luthier.training.shards import Stored
 
