@@ -374,7 +374,7 @@ def rest(tmp_path: Path, clips: Path) -> dict[str, tuple[str, int, float, list[s
         "export finish": ("luthier.music.export.export:_finish", 1, 0.0, export),
         "merge": ("luthier.training.merge:write_tensors", 1, 0.0, merge),
         "merge verify": (
-            "luthier.music.training.merge_check:load_adapter",
+            "luthier.music.training.merge_check:put_in",
             1,
             0.0,
             [*merge, "--verify"],
