@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from luthier import __version__
-from luthier.errors import PathError
+from luthier.errors import LuthierError, PathError
 from luthier.files import check_name, read_json, sha256_of, write_json
 from luthier.output_folder import check_output_file, check_own_file
 
@@ -198,6 +198,14 @@ def find_record(artefact: Path, nest: int = 1) -> Path | None:
     around = [folder / "run.json" for folder in list(artefact.absolute().parents)[:nest]]
     # A name may leave no room for that of a record.
     return next((p for p in (run_path(artefact), *around) if os.path.isfile(p)), None)
+
+
+def recorded_licences(record: Path) -> list[str]:
+    """The licences that a `run.json` names; none where it is missing or no record."""
+    try:
+        return [str(name) for name in read_json(record).get("licences", [])]
+    except (LuthierError, AttributeError):
+        return []
 
 
 def read_record(path: Path) -> dict[str, Any]:

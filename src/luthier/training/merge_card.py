@@ -11,10 +11,10 @@ from typing import Any
 
 from luthier.errors import LuthierError
 from luthier.files import read_json, write_text
-from luthier.music.adapters.place import home_of
+from luthier.music.adapters.place import record_of
 from luthier.music.torch.model_folder import ModelFolder
 from luthier.music.training.merge_check import Check
-from luthier.provenance import input_record, run_path, write_run
+from luthier.provenance import input_record, recorded_licences, write_run
 from luthier.training.merge_adapters import Adapter
 
 _CARD = "README.md"
@@ -38,7 +38,9 @@ def write_card(
         name: of the result.
         check: of `--verify`; None where it was not asked for.
     """
-    licences = sorted({licence for a in adapters for licence in licences_of(a.folder)})
+    licences = sorted(
+        {licence for a in adapters for licence in recorded_licences(record_of(a.folder))}
+    )
     lines = [
         *_head(base, licences, name),
         "",
@@ -92,7 +94,7 @@ def write_record(
         licences=[
             licence
             for source in (base.folder, *(a.folder for a in adapters))
-            for licence in licences_of(source)
+            for licence in recorded_licences(record_of(source))
         ],
         name=Path(plan["output_dir"]).name,
     )
@@ -101,20 +103,6 @@ def write_record(
 def base_name(base: ModelFolder) -> str:
     """What a base model calls itself, else its folder's name."""
     return base.spec.name if base.layout == "luthier" else base.folder.resolve().name
-
-
-def licences_of(place: Path) -> list[str]:
-    """The licences that the record of a folder or file names; none where there is no record."""
-    try:
-        return [str(name) for name in read_json(_record_of(place)).get("licences", [])]
-    except (LuthierError, AttributeError):
-        return []
-
-
-def _record_of(place: Path) -> Path:
-    """The record of a folder or file, else of the checkpoint that it belongs to."""
-    own = run_path(place)
-    return own if own.is_file() else home_of(place) / "run.json"
 
 
 def _head(base: ModelFolder, licences: Sequence[str], name: str) -> Iterator[str]:
@@ -160,7 +148,7 @@ def _credits(adapters: Sequence[Adapter]) -> Iterator[str]:
 
 def _data_sets(adapter: Path) -> Iterator[Path]:
     try:
-        inputs = read_json(_record_of(adapter))["inputs"]
+        inputs = read_json(record_of(adapter))["inputs"]
         folders = [Path(row["path"]) for row in inputs]
     except (LuthierError, KeyError, TypeError):
         return

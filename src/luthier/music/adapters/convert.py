@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from luthier.errors import AdapterError, LuthierError, RequestError
-from luthier.files import atomic_file, read_json
+from luthier.errors import AdapterError, RequestError
+from luthier.files import atomic_file
 from luthier.music.adapters.file import StoredAdapter, read_adapter
 from luthier.music.adapters.layer import LayerWeights
-from luthier.music.adapters.place import SUFFIX, home_of
+from luthier.music.adapters.place import SUFFIX, record_of
 from luthier.music.adapters.writer import FOLDERS, SPELLINGS, check_writable, write_spelling
 from luthier.output_folder import check_output, output_folder, refuse_overlap
-from luthier.provenance import check_artefact, input_record, run_path, write_run
+from luthier.provenance import check_artefact, input_record, recorded_licences, write_run
 
 if TYPE_CHECKING:
     import numpy as np
@@ -148,24 +148,14 @@ def _computed(layer: LayerWeights, inputs: Array) -> Array:
 
 
 def _record(done: Conversion, artefact: Path) -> None:
-    home = home_of(done.source.files.place)
-    record = run_path(done.source.files.place)
-    found = record if record.is_file() else home / "run.json"
     write_run(
         artefact,
         stage=STAGE,
         inputs=[input_record(path) for path in done.source.files.all],
         config=done.as_dict(),
-        licences=_licences(found),
+        licences=recorded_licences(record_of(done.source.files.place)),
         name=done.output.name,
     )
-
-
-def _licences(record: Path) -> list[str]:
-    try:
-        return [str(name) for name in read_json(record).get("licences", [])]
-    except (LuthierError, AttributeError):
-        return []
 
 
 def _check_output(inputs: list[Path], spelling: str, output: Path) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from luthier.errors import AdapterError
+from luthier.provenance import run_path
 
 CONFIG_NAME, WEIGHTS_NAME = "adapter_config.json", "adapter_model.safetensors"
 PIPELINE_WEIGHTS_NAME = "pytorch_lora_weights.safetensors"  # diffusers' `load_lora_weights`
@@ -92,6 +93,12 @@ def home_of(place: Path) -> Path:
     """The folder with the records of an adapter: the checkpoint that holds it in this spelling."""
     folder = place.parent if place.is_file() else place
     return folder.parent if folder.name == ACESTEP_FOLDER else folder
+
+
+def record_of(place: Path) -> Path:
+    """The record of an adapter or checkpoint, else of the checkpoint that it belongs to."""
+    own = run_path(place)
+    return own if own.is_file() else home_of(place) / "run.json"
 
 
 def missing(folder: Path, name: str) -> AdapterError:
